@@ -1,0 +1,280 @@
+//! Label classes: all that the rules can see of a subject.
+//!
+//! Two subjects of one class are treated alike by every rule, whatever else they carry, so questions about
+//! thousands of nodes are exact questions about a few classes: no sampling, no solver. The classes of a rule
+//! set agree with [`Rule::joins`] for every pair of subjects; a property test says so.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bulkhead_identity::{LabelValue, Timestamp};
+
+use crate::{
+    Rule, RuleSet, Subject,
+    grant::{Grants, Window},
+    selector::{Polarity, Selector, Term},
+};
+
+/// A rule set with the index that finds the rules of a subject without trying them all.
+#[derive(Clone, Debug, Default)]
+pub struct Classes {
+    rules: Arc<RuleSet>,
+    sides: [Index; 4],
+    /// The keys of all `same` and `differ`, sorted.
+    related: Vec<String>,
+}
+
+/// A side of a rule: which of the four indexes speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    AllowFrom,
+    AllowTo,
+    NeverFrom,
+    NeverTo,
+}
+
+impl Side {
+    const ALL: [Self; 4] = [Self::AllowFrom, Self::AllowTo, Self::NeverFrom, Self::NeverTo];
+
+    fn polarity(self) -> Polarity {
+        match self {
+            Self::AllowFrom | Self::AllowTo => Polarity::Allow,
+            Self::NeverFrom | Self::NeverTo => Polarity::Never,
+        }
+    }
+
+    fn rules(self, rules: &RuleSet) -> &[Rule] {
+        match self.polarity() {
+            Polarity::Allow => &rules.allow,
+            Polarity::Never => &rules.never,
+        }
+    }
+
+    fn selector(self, rule: &Rule) -> &Selector {
+        match self {
+            Self::AllowFrom | Self::NeverFrom => &rule.from,
+            Self::AllowTo | Self::NeverTo => &rule.to,
+        }
+    }
+}
+
+/// The rules whose selector on each side matches, and the values of related labels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Class {
+    matched: [Bits; 4],
+    related: Vec<Option<LabelValue>>,
+}
+
+impl RuleSet {
+    /// Compiles the set for many questions.
+    #[must_use]
+    pub fn classes(&self) -> Classes {
+        Classes::new(Arc::new(self.clone()))
+    }
+}
+
+impl Classes {
+    pub(crate) fn new(rules: Arc<RuleSet>) -> Self {
+        let keys = rules.allow.iter().chain(&rules.never).flat_map(|rule| rule.related.iter().cloned());
+        let mut related: Vec<_> = keys.collect();
+        related.sort_unstable();
+        related.dedup();
+        let sides = Side::ALL.map(|side| Index::new(side, &rules));
+        Self { rules, sides, related }
+    }
+
+    /// The rules, as they were given.
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// The class of `subject`.
+    #[must_use]
+    pub fn of(&self, subject: &Subject) -> Class {
+        Class {
+            matched: Side::ALL.map(|side| self.sides[side as usize].matched(side, &self.rules, subject)),
+            related: self.related.iter().map(|key| subject.labels.get(key).cloned()).collect(),
+        }
+    }
+
+    /// Whether any service may ever, at `wall` or later, flow from a subject of class `from` to one of `to`.
+    #[must_use]
+    pub fn may_ever(&self, from: &Class, to: &Class, wall: Timestamp) -> bool {
+        self.grants(from, to, Window::ALWAYS).ever(wall)
+    }
+
+    /// What the rules grant to flows from `from` to `to`.
+    pub(crate) fn grants(&self, from: &Class, to: &Class, validity: Window) -> Grants {
+        let mut allow = self.joining(Side::AllowFrom, Side::AllowTo, from, to).peekable();
+        if allow.peek().is_none() {
+            return Grants::default();
+        }
+        Grants::new(allow, self.joining(Side::NeverFrom, Side::NeverTo, from, to), validity)
+    }
+
+    fn joining<'a>(
+        &'a self,
+        from_side: Side,
+        to_side: Side,
+        from: &'a Class,
+        to: &'a Class,
+    ) -> impl Iterator<Item = &'a Rule> {
+        let both = from.matched[from_side as usize].and(&to.matched[to_side as usize]);
+        let rules = from_side.rules(&self.rules);
+        both.map(move |number| &rules[number]).filter(move |rule| {
+            rule.relates(from_side.polarity(), |key| {
+                match self.related.binary_search_by(|k| (**k).cmp(key)) {
+                    Ok(at) => from.related[at].is_some() && from.related[at] == to.related[at],
+                    Err(_) => false,
+                }
+            })
+        })
+    }
+}
+
+/// Rule numbers by one term that a subject must meet, so that only those few are tried.
+#[derive(Clone, Debug, Default)]
+struct Index {
+    by_label: BTreeMap<String, BTreeMap<String, Vec<usize>>>,
+    by_name: BTreeMap<String, Vec<usize>>,
+    /// Selectors without such a term: `*`, and those of negative terms only.
+    others: Vec<usize>,
+}
+
+impl Index {
+    fn new(side: Side, rules: &RuleSet) -> Self {
+        let mut index = Self::default();
+        for (number, rule) in side.rules(rules).iter().enumerate() {
+            index.insert(number, side.selector(rule));
+        }
+        index
+    }
+
+    fn insert(&mut self, number: usize, selector: &Selector) {
+        for term in selector.terms() {
+            match term {
+                Term::Node(name) => {
+                    return self.by_name.entry(name.as_str().to_owned()).or_default().push(number);
+                }
+                Term::In(key, values) => {
+                    let by_value = self.by_label.entry(key.as_str().to_owned()).or_default();
+                    for value in values {
+                        by_value.entry(value.as_str().to_owned()).or_default().push(number);
+                    }
+                    return;
+                }
+                Term::NotIn(..) | Term::Exists(_) | Term::Absent(_) | Term::User { .. } => {}
+            }
+        }
+        self.others.push(number);
+    }
+
+    fn matched(&self, side: Side, rules: &RuleSet, subject: &Subject) -> Bits {
+        let by_label = subject.labels.iter().filter_map(|(key, value)| {
+            self.by_label.get(key.as_str()).and_then(|by_value| by_value.get(value.as_str()))
+        });
+        let by_name = self.by_name.get(subject.name.as_str());
+        let mut bits = Bits::default();
+        for &number in by_label.chain(by_name).chain([&self.others]).flatten() {
+            if side.selector(&side.rules(rules)[number]).matches(subject, side.polarity()) {
+                bits.set(number);
+            }
+        }
+        bits
+    }
+}
+
+/// A set of rule numbers. No trailing zero word, so that equal sets are equal values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn set(&mut self, number: usize) {
+        let word = number / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (number % 64);
+    }
+
+    /// The numbers in both sets, ascending.
+    fn and<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = usize> + 'a {
+        self.0.iter().zip(&other.0).enumerate().flat_map(|(position, (ours, theirs))| {
+            let mut word = ours & theirs;
+            std::iter::from_fn(move || {
+                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+                word &= word - 1;
+                Some(position * 64 + bit)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bulkhead_identity::{Labels, NodeName};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Decision, PortSet, RuleId, Service, selector::tests::term};
+
+    fn rule(id: String) -> impl Strategy<Value = Rule> {
+        let selector = || {
+            proptest::collection::vec(term(), 0..3)
+                .prop_map(|terms| Selector::all_of(terms).unwrap_or_else(Selector::everyone))
+        };
+        let ports = prop_oneof![Just("tcp/1"), Just("tcp/1-9"), Just("any"), Just("udp/1")];
+        let related = proptest::collection::vec("[ab]", 0..2);
+        let moment = || proptest::option::of((0u64..9).prop_map(Timestamp));
+        (selector(), selector(), ports, related, moment(), moment()).prop_map(
+            move |(from, to, ports, related, not_before, until)| Rule {
+                id: RuleId(id.as_str().into()),
+                from,
+                to,
+                related,
+                ports: PortSet::parse(ports).unwrap(),
+                not_before,
+                until,
+                file: "policy.toml".to_owned(),
+                line: 1,
+            },
+        )
+    }
+
+    pub(crate) fn rules() -> impl Strategy<Value = RuleSet> {
+        let named = |prefix: &'static str, count: usize| {
+            (0..count).map(|n| rule(format!("{prefix}{n:03}"))).collect::<Vec<_>>()
+        };
+        // More than 64, so that classes span words.
+        (prop_oneof![Just(3usize), Just(70)], 0usize..3)
+            .prop_flat_map(move |(allow, never)| (named("a", allow), named("n", never)))
+            .prop_map(|(allow, never)| RuleSet::new(allow, never))
+    }
+
+    fn subject() -> impl Strategy<Value = Subject> {
+        let labels = proptest::collection::btree_map("[abc]", "[wxyz]", 0..4);
+        ("n[123]", labels).prop_map(|(name, labels)| {
+            let text: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            Subject { name: NodeName::parse(&name).unwrap(), labels: Labels::parse(&text.join(",")).unwrap() }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn classes_decide_as_the_rules_do(
+            rules in rules(), from in subject(), to in subject(), wall in (0u64..10).prop_map(Timestamp)
+        ) {
+            let classes = rules.classes();
+            let grants = classes.grants(&classes.of(&from), &classes.of(&to), Window::ALWAYS);
+            for service in [Service::Tcp(1), Service::Tcp(9), Service::Udp(1), Service::Ip(47)] {
+                let allowed = match rules.decide(&from, &to, service, wall) {
+                    Decision::Allowed { rule, .. } => Some(rule),
+                    Decision::Forbidden { .. } | Decision::NoRule { .. } => None,
+                };
+                prop_assert_eq!(grants.allows(service, wall), allowed.as_ref());
+            }
+            let ever = classes.may_ever(&classes.of(&from), &classes.of(&to), wall);
+            prop_assert_eq!(ever, rules.may_ever(&from, &to, wall));
+        }
+    }
+}
