@@ -199,6 +199,11 @@ impl Issuer {
         &self.der
     }
 
+    /// When its own certificate begins; no leaf begins sooner.
+    pub fn not_before(&self) -> Timestamp {
+        self.certificate.subject.not_before
+    }
+
     /// When its own certificate ends; no leaf lasts longer.
     pub fn not_after(&self) -> Timestamp {
         self.certificate.subject.not_after

@@ -1,0 +1,110 @@
+//! Nodes, their labels and their revocation.
+
+use bulkhead_identity::{Labels, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One node as administrators see it. `GET /api/v1/nodes/{name}`
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Node {
+    /// Unique in the deployment.
+    pub name: String,
+    /// What the coordinator vouches for.
+    pub labels: Labels,
+    /// Overlay address.
+    pub ipv4: String,
+    /// Overlay address.
+    pub ipv6: String,
+    /// SHA-256 of the identity key, as people compare it.
+    pub fingerprint: String,
+    /// Whether it may take part.
+    pub state: NodeState,
+    /// When it joined.
+    pub enrolled: Timestamp,
+    /// End of its current certificate.
+    pub certificate_expires: Timestamp,
+    /// Whether its control link is up.
+    pub connected: bool,
+    /// Last message on a control link, since the coordinator started.
+    pub last_seen: Option<Timestamp>,
+    /// Source address of its control link.
+    pub observed: Option<String>,
+    /// Policy it acknowledged.
+    pub generation: Option<u64>,
+    /// Revocation list it acknowledged.
+    pub epoch: Option<u64>,
+    /// How many nodes it may talk to, either way.
+    pub permitted_peers: usize,
+}
+
+/// Whether a node may take part.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// It may.
+    Active,
+    /// Never again.
+    Revoked,
+}
+
+/// `GET /api/v1/nodes`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeList {
+    /// In order of names.
+    pub nodes: Vec<Node>,
+}
+
+/// `PUT /api/v1/nodes/{name}/labels` to [`Node`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetLabels {
+    /// `null` removes a label; labels that are not named stay.
+    pub labels: BTreeMap<String, Option<String>>,
+}
+
+/// `POST /api/v1/nodes/{name}/revoke` to [`RevokeStatus`]. `DELETE /api/v1/nodes/{name}` then removes the record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoke {
+    /// For the audit log.
+    pub reason: String,
+}
+
+/// Who knows of a revocation. `GET /api/v1/revocations/{epoch}` polls it.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct RevokeStatus {
+    /// The revoked node.
+    pub name: String,
+    /// Revocation list that says so.
+    pub epoch: u64,
+    /// From every node that acknowledged this list or a later one, in order of arrival.
+    pub receipts: Vec<ReceiptView>,
+    /// Nodes that could talk to the victim and have not acknowledged.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A node's signed word, verified.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ReceiptView {
+    /// Who gave it.
+    pub node: String,
+    /// Revocation list in force there.
+    pub epoch: u64,
+    /// Policy in force there.
+    pub generation: u64,
+    /// The node's clock.
+    pub wall: Timestamp,
+    /// Unix milliseconds of its arrival here.
+    pub arrived_ms: u64,
+}
+
+/// A node that has not acknowledged.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub node: String,
+    /// When certificates make it stop by itself.
+    pub stops_at: Timestamp,
+    /// Whether its control link is up.
+    pub connected: bool,
+}

@@ -1,0 +1,43 @@
+//! Decoding with limits. A length that the sender claims never reserves memory: elements are pushed one by
+//! one, and the first beyond the limit ends the decoding.
+
+use crate::control::{Endpoint, MAX_ENDPOINTS, MAX_TEXT_BYTES};
+use crate::map::{MAX_MAP_PEERS, MapPeer};
+use bulkhead_identity::NodeName;
+use minicbor::decode::Error;
+use minicbor::{Decode, Decoder};
+
+fn list<'b, C, T: Decode<'b, C>>(d: &mut Decoder<'b>, c: &mut C, max: usize) -> Result<Vec<T>, Error> {
+    let mut items = Vec::new();
+    for item in d.array_iter_with(c)? {
+        if items.len() == max {
+            return Err(Error::message("list is longer than its limit"));
+        }
+        items.push(item?);
+    }
+    Ok(items)
+}
+
+pub(crate) fn endpoints<'b, C>(d: &mut Decoder<'b>, c: &mut C) -> Result<Vec<Endpoint>, Error> {
+    list(d, c, MAX_ENDPOINTS)
+}
+
+pub(crate) fn peers<'b, C>(d: &mut Decoder<'b>, c: &mut C) -> Result<Vec<MapPeer>, Error> {
+    list(d, c, MAX_MAP_PEERS)
+}
+
+pub(crate) fn names<'b, C>(d: &mut Decoder<'b>, c: &mut C) -> Result<Vec<NodeName>, Error> {
+    list(d, c, MAX_MAP_PEERS)
+}
+
+/// A line for people: bounded, and without control characters that could break a log or a terminal.
+pub(crate) fn text<'b, C>(d: &mut Decoder<'b>, _: &mut C) -> Result<String, Error> {
+    let text = d.str()?;
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(Error::message("text is longer than MAX_TEXT_BYTES"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Error::message("text holds control characters"));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,20 @@
+//! The conversation between node, coordinator and administrator: numbered wire structs, framing, versions.
+//!
+//! Pure. Everything here may come from an enemy: every list, text and frame has a named limit that is checked
+//! while decoding, before memory is spent on it. Unknown fields are ignored, an unknown variant is an error,
+//! numbers are never reused, and no field ever means "same as before" by being absent.
+
+pub mod admin;
+mod bounded;
+pub mod control;
+pub mod enrol;
+pub mod frame;
+pub mod map;
+pub mod receipt;
+pub mod token;
+
+/// Version of the control conversation. One integer; a line of history for each.
+/// - 1 (2026-11-20): first.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// ALPN of the control link over QUIC.
+pub const ALPN_CONTROL: &[u8] = b"bulkhead-control/1";
