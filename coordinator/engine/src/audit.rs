@@ -1,0 +1,54 @@
+//! Events as the audit log shows them. Every field is chosen here: what is not named, such as hashes of
+//! secrets and whole signed lists, does not appear.
+
+use crate::{Change, Event};
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+
+/// An event as the audit log shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditView {
+    /// Stable name, for example `node_revoked`.
+    pub event: &'static str,
+    /// Its particulars, without secrets.
+    pub detail: Value,
+}
+
+impl Event {
+    /// For the audit log.
+    #[must_use]
+    pub fn audit(&self) -> AuditView {
+        let (event, detail) = match &self.change {
+            Change::Initialised { trust, bootstrap: _ } => {
+                ("initialised", json!({ "trust": HEXLOWER.encode(trust) }))
+            }
+            Change::TokenCreated { token } => ("token_created", token.audit()),
+            Change::TokenRevoked { id } => ("token_revoked", json!({ "id": id })),
+            Change::NodeEnrolled { token, node } => ("node_enrolled", node.audit(token)),
+            Change::NodeRenewed { name, certificate, revocation, tunnel_key: _ } => (
+                "node_renewed",
+                json!({ "name": name, "serial": certificate.serial, "not_after": certificate.not_after,
+                        "new_tunnel_key": revocation.is_some() }),
+            ),
+            Change::NodeRelabelled { name, labels, certificate, revocation } => (
+                "node_relabelled",
+                json!({ "name": name, "labels": labels, "serial": certificate.serial,
+                        "epoch": revocation.epoch }),
+            ),
+            Change::NodeRevoked { name, reason, audience, revocation, removed } => (
+                "node_revoked",
+                json!({ "name": name, "reason": reason, "epoch": revocation.epoch,
+                        "audience": audience.0.len(), "left": removed }),
+            ),
+            Change::NodeRemoved { name } => ("node_removed", json!({ "name": name })),
+            Change::PolicyApplied { policy } => ("policy_applied", policy.audit()),
+            Change::SessionOpened { key } => ("session_opened", key.audit()),
+            Change::SessionClosed { id } => ("session_closed", json!({ "id": id })),
+            Change::Restored => ("restored", json!({})),
+            Change::RestoreAccepted { revocation, policy } => {
+                ("restore_accepted", json!({ "epoch": revocation.epoch, "generation": policy.generation }))
+            }
+        };
+        AuditView { event, detail }
+    }
+}

@@ -1,0 +1,142 @@
+//! What the rim asks of the coordinator. Everything that the outside may say is parsed before it comes here;
+//! randomness and time come along, so that the same commands always have the same effects.
+
+use crate::Entropy;
+use bulkhead_identity::{CertificateRequest, NodeName, VerifiedIdentity};
+use bulkhead_protocol::admin::{Can, CreateToken, Login, PolicyText, Revoke, Rollback, SetLabels};
+use bulkhead_protocol::control::ToCoordinator;
+use std::net::{IpAddr, SocketAddr};
+use zeroize::Zeroizing;
+
+/// Names one HTTP request until its [`Reply`](crate::Reply). Chosen by the rim, never reused in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names one control link. Chosen by the rim, never reused in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// One thing that happened outside.
+pub enum Command {
+    /// A machine wants to join: answered by [`Reply::EnrolBegun`](crate::Reply::EnrolBegun).
+    EnrolBegin {
+        /// Whom to answer.
+        request: RequestId,
+        /// Address that asks, for the fairness of the table of pending enrolments.
+        source: IpAddr,
+        /// Makes the challenge.
+        entropy: Entropy,
+    },
+    /// The proofs: answered by [`Reply::Enrolled`](crate::Reply::Enrolled).
+    EnrolFinish {
+        /// Whom to answer.
+        request: RequestId,
+        /// What `EnrolBegun` named.
+        enrolment: String,
+        /// Keys and proofs, decoded from the body.
+        certificate_request: Box<CertificateRequest>,
+        /// The join token's secret.
+        secret: Zeroizing<Vec<u8>>,
+        /// Wanted name.
+        name: Option<String>,
+        /// Makes the certificate's serial number.
+        entropy: Entropy,
+    },
+    /// A control link finished its handshake; its identity was verified against
+    /// [`Coordinator::link_revocations`](crate::Coordinator::link_revocations) with role node.
+    Connected {
+        /// The new link.
+        connection: ConnectionId,
+        /// Who holds the key that the handshake proved.
+        identity: VerifiedIdentity,
+        /// Source address of the link.
+        observed: SocketAddr,
+    },
+    /// A whole frame arrived on a link.
+    Message {
+        /// The link.
+        connection: ConnectionId,
+        /// What it says.
+        message: Box<ToCoordinator>,
+        /// Unix milliseconds of arrival, for receipts.
+        arrived_ms: u64,
+        /// For challenges and serial numbers.
+        entropy: Entropy,
+    },
+    /// A link ended, whoever ended it.
+    Disconnected {
+        /// The link.
+        connection: ConnectionId,
+    },
+    /// An administrator's call: answered by the [`Reply`](crate::Reply) that fits, or `Refused`.
+    Admin {
+        /// Whom to answer.
+        request: RequestId,
+        /// With what right.
+        credential: Credential,
+        /// What to do.
+        call: AdminCall,
+        /// For secrets, ids and serial numbers.
+        entropy: Entropy,
+    },
+    /// Time passed. Due at [`Coordinator::next_timeout`](crate::Coordinator::next_timeout), harmless at any other time.
+    Tick,
+}
+
+/// With what right an administrator calls.
+pub enum Credential {
+    /// Over the unix socket, whose peer credentials the rim has checked.
+    LocalRoot {
+        /// Its user, for the audit log.
+        uid: u32,
+    },
+    /// The bytes of an API key, from `authorization: Bearer`.
+    ApiKey(Zeroizing<Vec<u8>>),
+    /// None: enough for [`AdminCall::Login`] only.
+    Anonymous,
+}
+
+/// What administrators can ask for. The audit log is the rim's to read: see
+/// [`Coordinator::authorize`](crate::Coordinator::authorize).
+pub enum AdminCall {
+    /// Spend the bootstrap secret: `Reply::Session`.
+    Login(Login),
+    /// End the session of the calling key: `Reply::Done`.
+    Logout,
+    /// `Reply::WhoAmI`.
+    WhoAmI,
+    /// `Reply::Nodes`.
+    NodeList,
+    /// `Reply::Node`.
+    NodeShow(NodeName),
+    /// `Reply::Node`.
+    NodeLabel(NodeName, SetLabels),
+    /// `Reply::Revocation`.
+    NodeRevoke(NodeName, Revoke),
+    /// Forget a revoked node: `Reply::Done`.
+    NodeRemove(NodeName),
+    /// Receipts of the revocation that made this epoch: `Reply::Revocation`.
+    RevokeStatus(u64),
+    /// `Reply::TokenCreated`.
+    TokenCreate(CreateToken),
+    /// `Reply::Tokens`.
+    TokenList,
+    /// `Reply::Done`.
+    TokenRevoke(String),
+    /// `Reply::Checked`, also when the text has errors.
+    PolicyCheck(PolicyText),
+    /// `Reply::Applied`.
+    PolicyApply(PolicyText),
+    /// `Reply::Policy`.
+    PolicyShow,
+    /// `Reply::History`.
+    PolicyHistory,
+    /// `Reply::Applied`.
+    PolicyRollback(Rollback),
+    /// `Reply::Can`.
+    PolicyCan(Can),
+    /// Who enforces this generation: `Reply::Acknowledged`.
+    PolicyAck(u64),
+    /// Leave read-only mode after a restore; local root only: `Reply::Done`.
+    AcceptRestore,
+}

@@ -1,0 +1,266 @@
+//! The switchboard: owns state, links and indexes, and routes commands to the files that know the rules. It
+//! holds no rule about policy, keys or time itself.
+
+use crate::admins::AdminRole;
+use crate::command::{AdminCall, Command, Credential};
+use crate::conversation::Arrival;
+use crate::effect::{Effect, Effects, Reply};
+use crate::enrol::{Finish, Pending};
+use crate::entropy::Entropy;
+use crate::event::{Actor, Change, Event};
+use crate::links::Links;
+use crate::maps::Maps;
+use crate::policy::rules_in_force;
+use crate::reach::Reach;
+use crate::receipts::Receipts;
+use crate::refusal::{Class, Refusal};
+use crate::state::State;
+use crate::timing::{RETRY_INTERVAL, TICK_INTERVAL};
+use bulkhead_acl::{Classes, Subject};
+use bulkhead_identity::{Epoch, IdentityKey, Issuer, NodeName, Now, Revocations, Timestamp, Trust};
+use bulkhead_protocol::admin::NodeList;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a coordinator is made of.
+pub struct Config {
+    /// The trust document in force.
+    pub trust: Trust,
+    /// Signs certificates and revocation lists.
+    pub issuer: Issuer,
+    /// Sign policy; as many as the trust document's threshold asks for.
+    pub policy_keys: Vec<IdentityKey>,
+    /// Of node certificates.
+    pub certificate_lifetime: Duration,
+    /// `host:port` of the HTTPS listeners, written into join tokens.
+    pub addresses: Vec<String>,
+    /// `host:port` of the control links, told to nodes at enrolment.
+    pub control: Vec<String>,
+}
+
+/// The coordinator of one deployment.
+pub struct Coordinator {
+    pub(crate) config: Config,
+    pub(crate) state: State,
+    pub(crate) links: Links,
+    pub(crate) receipts: Receipts,
+    pub(crate) pending: Pending,
+    pub(crate) reach: Reach,
+    pub(crate) maps: Maps,
+    link_revocations: Arc<Revocations>,
+    now: Now,
+}
+
+/// Why a coordinator cannot serve this state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot serve: {0}")]
+pub struct StartError(pub String);
+
+impl Coordinator {
+    /// Takes up the state that the journal adds up to.
+    ///
+    /// # Errors
+    /// When keys, trust document and state contradict each other.
+    pub fn new(config: Config, state: State, now: Now) -> Result<Self, StartError> {
+        let rules = rules_in_force(state.policy(), &config.trust, now)?;
+        let mut coordinator = Self {
+            config,
+            state,
+            links: Links::default(),
+            receipts: Receipts::default(),
+            pending: Pending::default(),
+            reach: Reach::default(),
+            maps: Maps::default(),
+            link_revocations: Arc::default(),
+            now,
+        };
+        coordinator.link_revocations =
+            coordinator.sign_link_revocations(now).map_err(|error| StartError(error.message))?;
+        coordinator.reindex(rules, now);
+        Ok(coordinator)
+    }
+
+    /// The one way anything changes. Effects are in the order in which they must be performed: every
+    /// `Persist` first.
+    pub fn handle(&mut self, command: Command, now: Now) -> Vec<Effect> {
+        self.now = now;
+        let mut effects = Effects::default();
+        match command {
+            Command::EnrolBegin { request, source, entropy } => {
+                effects.answer(request, self.enrol_begin(source, &entropy, now));
+            }
+            Command::EnrolFinish { request, enrolment, certificate_request, secret, name, entropy } => {
+                let finish = Finish {
+                    enrolment: &enrolment,
+                    request: &certificate_request,
+                    secret: &secret,
+                    name: name.as_deref(),
+                    entropy: &entropy,
+                };
+                let answer = self.enrol_finish(&finish, now, &mut effects);
+                effects.answer(request, answer);
+            }
+            Command::Connected { connection, identity, observed } => {
+                self.connected(connection, &identity, observed, now, &mut effects);
+            }
+            Command::Message { connection, message, arrived_ms, entropy } => {
+                let arrival = Arrival { connection, arrived_ms, entropy: &entropy };
+                self.message(&arrival, *message, now, &mut effects);
+            }
+            Command::Disconnected { connection } => self.links.disconnect(connection),
+            Command::Admin { request, credential: _, call: AdminCall::Login(login), entropy } => {
+                let answer = self.login(login, &entropy, now, &mut effects);
+                effects.answer(request, answer);
+            }
+            Command::Admin { request, credential, call, entropy } => {
+                let answer = self.admin(&credential, call, &entropy, now, &mut effects);
+                effects.answer(request, answer);
+            }
+            Command::Tick => self.tick(now, &mut effects),
+        }
+        effects.into_vec()
+    }
+
+    fn admin(
+        &mut self,
+        credential: &Credential,
+        call: AdminCall,
+        entropy: &Entropy,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
+        let actor = self.authorize(credential, AdminRole::Admin, now)?;
+        match call {
+            AdminCall::Login(login) => self.login(login, entropy, now, effects),
+            AdminCall::Logout => self.logout(actor, credential, now, effects),
+            AdminCall::WhoAmI => Ok(self.who_am_i(&actor)),
+            AdminCall::NodeList => Ok(self.node_list()),
+            AdminCall::NodeShow(name) => Ok(Reply::Node(self.node_view(self.state.node(&name)?))),
+            AdminCall::NodeLabel(name, change) => {
+                self.node_label(actor, (&name, &change), entropy, now, effects)
+            }
+            AdminCall::NodeRevoke(name, revoke) => self.node_revoke(actor, &name, revoke, now, effects),
+            AdminCall::NodeRemove(name) => self.node_remove(actor, &name, now, effects),
+            AdminCall::RevokeStatus(epoch) => self.revoke_status(epoch),
+            AdminCall::TokenCreate(create) => self.token_create(actor, create, entropy, now, effects),
+            AdminCall::TokenList => Ok(self.token_list()),
+            AdminCall::TokenRevoke(id) => self.token_revoke(actor, id, now, effects),
+            AdminCall::PolicyCheck(text) => Ok(self.policy_check(&text, now)),
+            AdminCall::PolicyApply(text) => self.policy_apply(actor, text, now, effects),
+            AdminCall::PolicyShow => Ok(self.policy_show()),
+            AdminCall::PolicyHistory => Ok(self.policy_history()),
+            AdminCall::PolicyRollback(rollback) => self.policy_rollback(actor, &rollback, now, effects),
+            AdminCall::PolicyCan(can) => self.policy_can(&can, now),
+            AdminCall::PolicyAck(generation) => self.policy_ack(generation),
+            AdminCall::AcceptRestore => self.accept_restore(actor, credential, now, effects),
+        }
+    }
+
+    fn node_list(&self) -> Reply {
+        Reply::Nodes(NodeList { nodes: self.state.nodes.values().map(|node| self.node_view(node)).collect() })
+    }
+
+    fn tick(&mut self, now: Now, effects: &mut Effects) {
+        self.pending.expire(now);
+        // A failure here repeats at the next tick; the bundle has half of its life left.
+        let _ = self.renew_policy(now, effects);
+        if self.reach.changes_at().is_some_and(|at| now.wall >= at) {
+            self.reindex(self.reach.rules().clone(), now);
+        }
+        self.expire_maps(now);
+        self.flush_due_maps(now, effects);
+    }
+
+    /// When [`Command::Tick`] is due, on the monotonic clock. Ask again after every `handle`.
+    #[must_use]
+    pub fn next_timeout(&self) -> Duration {
+        let now = self.now;
+        let at_wall = |wall: Timestamp| now.mono.saturating_add(now.wall.until(wall));
+        // What a tick could not do waits for a while.
+        let earliest = now.mono + RETRY_INTERVAL;
+        let walls = [self.policy_due(), self.reach.changes_at()].into_iter().flatten();
+        let walls = walls.map(|wall| at_wall(wall).max(earliest));
+        walls.chain(self.maps.due()).fold(now.mono + TICK_INTERVAL, Duration::min)
+    }
+
+    /// Makes an event, applies it and has it persisted.
+    pub(crate) fn commit(
+        &mut self,
+        actor: Actor,
+        change: Change,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let event = Event { time: now.wall, actor, change };
+        self.state
+            .replay(&event)
+            .map_err(|error| Refusal::new(Class::Internal, "BH-C090", error.to_string()))?;
+        let revokes = event.change.revocation().is_some();
+        effects.persist(event);
+        // Should this fail (the issuing CA's certificate has ended), `connected` refuses the revoked all the same.
+        if revokes && let Ok(list) = self.sign_link_revocations(now) {
+            self.link_revocations = list;
+        }
+        Ok(())
+    }
+
+    /// Takes an active node into the index and the maps, under the labels it has now.
+    pub(crate) fn admit(&mut self, name: &NodeName, now: Now) {
+        let Some(node) = self.state.nodes.get(name).filter(|node| node.is_active()) else { return };
+        self.reach.insert(&Subject { name: name.clone(), labels: node.labels.clone() }, now.wall);
+        self.refresh(name);
+    }
+
+    /// A node is revoked: it is in no index and no map any more.
+    pub(crate) fn forget(&mut self, name: &NodeName) {
+        self.reach.remove(name);
+        self.maps.remove(name);
+        self.receipts.forget(name);
+    }
+
+    /// Builds the index anew for these rules, and marks every map.
+    pub(crate) fn reindex(&mut self, rules: Classes, now: Now) {
+        self.reach = Reach::new(rules, now.wall);
+        let active = self.state.nodes.values().filter(|node| node.is_active());
+        let names: Vec<_> = active.map(|node| node.name.clone()).collect();
+        for name in &names {
+            if let Some(node) = self.state.nodes.get(name) {
+                self.reach.insert(&Subject { name: name.clone(), labels: node.labels.clone() }, now.wall);
+            }
+        }
+        for name in &names {
+            self.maps.mark(name);
+            self.refresh_entry(name);
+        }
+    }
+
+    fn sign_link_revocations(&self, now: Now) -> Result<Arc<Revocations>, Refusal> {
+        if self.state.revoked.epoch == Epoch(0) {
+            return Ok(Arc::default());
+        }
+        let issuer = &self.config.issuer;
+        let list = self.state.revoked.keys_list(now.wall).sign(issuer.key(), Some(issuer.certificate()));
+        let verified = Revocations::verify(&list, &self.config.trust, Epoch(0), now.wall);
+        verified.map(Arc::new).map_err(|error| Refusal::new(Class::Internal, "BH-C091", error.to_string()))
+    }
+
+    /// The list to verify control links against: revoked keys only. A node whose certificate was merely
+    /// replaced (new labels) must get in to fetch its successor; [`Command::Connected`] judges the rest. Ask
+    /// for every handshake.
+    #[must_use]
+    pub fn link_revocations(&self) -> Arc<Revocations> {
+        self.link_revocations.clone()
+    }
+
+    /// The trust document in force.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.config.trust
+    }
+
+    /// What outlives the process, for snapshots.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+}

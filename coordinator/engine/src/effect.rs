@@ -1,0 +1,134 @@
+//! What the rim has to do. Order is the promise: every `Persist` of a command comes before its first `Reply`,
+//! `Send` or `Close`; the rim syncs the former before it performs the latter.
+
+use crate::{ConnectionId, Event, Refusal, RequestId};
+use bulkhead_protocol::admin::{
+    AckStatus, Applied, CanAnswer, CheckReport, CreatedToken, Node, NodeList, PolicyCurrent, PolicyHistory,
+    RevokeStatus, Session, TokenList, WhoAmI,
+};
+use bulkhead_protocol::control::ToNode;
+use bulkhead_protocol::enrol::{BeginResponse, FinishResponse};
+use std::sync::Arc;
+
+/// One thing for the rim to do.
+pub enum Effect {
+    /// Append to the journal.
+    Persist(Box<Event>),
+    /// Answer an HTTP request.
+    Reply(RequestId, Box<Reply>),
+    /// Send over a control link. One message to many links is one allocation.
+    Send(ConnectionId, Arc<ToNode>),
+    /// Close a control link, after what was sent before.
+    Close(ConnectionId, CloseReason),
+}
+
+/// Why a control link is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The node was revoked, or left.
+    Revoked,
+    /// The registry knows no node of this name with this key.
+    Unknown,
+    /// The same node opened a newer link.
+    Replaced,
+    /// It speaks a version of the protocol that we do not.
+    Protocol,
+    /// It broke the rules of the conversation.
+    Misbehaved(&'static str),
+}
+
+impl CloseReason {
+    /// The application error code of the QUIC close.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Revoked => 1,
+            Self::Unknown => 2,
+            Self::Replaced => 3,
+            Self::Protocol => 4,
+            Self::Misbehaved(_) => 5,
+        }
+    }
+
+    /// In words, for the close frame and the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "this node is revoked",
+            Self::Unknown => "this node is not enrolled here",
+            Self::Replaced => "this node opened a newer link",
+            Self::Protocol => "this version of the protocol is not spoken here",
+            Self::Misbehaved(how) => how,
+        }
+    }
+}
+
+/// The answer to a request.
+pub enum Reply {
+    /// It was refused; nothing changed.
+    Refused(Refusal),
+    /// Done, nothing more to say.
+    Done,
+    /// A challenge for the joining machine.
+    EnrolBegun(BeginResponse),
+    /// The node exists; here is its certificate.
+    Enrolled(FinishResponse),
+    /// A key for further calls.
+    Session(Session),
+    /// Who the caller is.
+    WhoAmI(WhoAmI),
+    /// One node.
+    Node(Node),
+    /// All nodes.
+    Nodes(NodeList),
+    /// A revocation and its receipts.
+    Revocation(RevokeStatus),
+    /// A token with its secret.
+    TokenCreated(CreatedToken),
+    /// All tokens, without secrets.
+    Tokens(TokenList),
+    /// Findings about a policy text.
+    Checked(CheckReport),
+    /// A policy is in force.
+    Applied(Applied),
+    /// The policy in force.
+    Policy(PolicyCurrent),
+    /// Earlier policies.
+    History(PolicyHistory),
+    /// May A reach B?
+    Can(CanAnswer),
+    /// Who enforces a generation.
+    Acknowledged(AckStatus),
+}
+
+/// Collects effects in the promised order.
+#[derive(Default)]
+pub(crate) struct Effects {
+    persist: Vec<Effect>,
+    perform: Vec<Effect>,
+}
+
+impl Effects {
+    pub(crate) fn persist(&mut self, event: Event) {
+        self.persist.push(Effect::Persist(Box::new(event)));
+    }
+
+    pub(crate) fn answer(&mut self, request: RequestId, answer: Result<Reply, Refusal>) {
+        let reply = answer.unwrap_or_else(Reply::Refused);
+        self.perform.push(Effect::Reply(request, Box::new(reply)));
+    }
+
+    pub(crate) fn send(&mut self, connection: ConnectionId, message: impl Into<Arc<ToNode>>) {
+        self.perform.push(Effect::Send(connection, message.into()));
+    }
+
+    pub(crate) fn close(&mut self, connection: ConnectionId, reason: CloseReason) {
+        self.perform.push(Effect::Close(connection, reason));
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<Effect> {
+        let mut all = self.persist;
+        all.extend(self.perform);
+        all
+    }
+}

@@ -1,0 +1,236 @@
+//! What happened: the unit of the journal. An event carries outcomes (certificates, signed lists, hashes),
+//! never inputs to be decided again, so replay needs no keys and gives the same state for ever. It carries no
+//! secret: only hashes of tokens, keys and the bootstrap secret (S4).
+
+use crate::admins::ApiKey;
+use crate::policy::PolicyRecord;
+use crate::registry::{Certified, NodeRecord};
+use crate::revoke::{Audience, RevocationStep};
+use crate::tokens::TokenRecord;
+use bulkhead_identity::{Labels, NodeName, Timestamp, TrustHash, TunnelPublicKey};
+use minicbor::{Decode, Encode};
+
+/// Who caused an event.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Actor {
+    /// The coordinator itself, as time passes.
+    #[n(0)]
+    System,
+    /// A user of the coordinator's host, over the unix socket.
+    #[n(1)]
+    Root {
+        /// Its user id.
+        #[n(0)]
+        uid: u32,
+    },
+    /// An administrator with an API key.
+    #[n(2)]
+    Admin {
+        /// As given at login.
+        #[n(0)]
+        name: String,
+    },
+    /// A node, over its control link.
+    #[n(3)]
+    Node(#[n(0)] NodeName),
+    /// A machine that joined by a token.
+    #[n(4)]
+    JoinToken {
+        /// The token's id.
+        #[n(0)]
+        id: String,
+    },
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::System => f.write_str("system"),
+            Self::Root { uid } => write!(f, "root:{uid}"),
+            Self::Admin { name } => write!(f, "admin:{name}"),
+            Self::Node(name) => write!(f, "node:{name}"),
+            Self::JoinToken { id } => write!(f, "token:{id}"),
+        }
+    }
+}
+
+/// One entry of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Event {
+    /// When, by the coordinator's clock.
+    #[n(0)]
+    pub time: Timestamp,
+    /// By whom.
+    #[n(1)]
+    pub actor: Actor,
+    /// What changed.
+    #[n(2)]
+    pub change: Change,
+}
+
+/// What changed. Numbers are never reused.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Change {
+    /// First entry of every journal.
+    #[n(0)]
+    Initialised {
+        /// SHA-256 of the first trust document.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        trust: [u8; 32],
+        /// SHA-256 of the secret that makes the first administrator.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        bootstrap: [u8; 32],
+    },
+    /// A join token exists.
+    #[n(1)]
+    TokenCreated {
+        /// All but its secret.
+        #[n(0)]
+        token: TokenRecord,
+    },
+    /// A join token ended before its time.
+    #[n(2)]
+    TokenRevoked {
+        /// Its id.
+        #[n(0)]
+        id: String,
+    },
+    /// A token was spent and a node exists: one event, so that a token cannot be spent twice.
+    #[n(3)]
+    NodeEnrolled {
+        /// Id of the token.
+        #[n(0)]
+        token: String,
+        /// The node, with its certificate.
+        #[n(1)]
+        node: Box<NodeRecord>,
+    },
+    /// A node holds a new certificate.
+    #[n(4)]
+    NodeRenewed {
+        /// The node.
+        #[n(0)]
+        name: NodeName,
+        /// Its tunnel key from now on.
+        #[n(1)]
+        tunnel_key: TunnelPublicKey,
+        /// Its certificate from now on.
+        #[n(2)]
+        certificate: Certified,
+        /// Present when the tunnel key changed: the certificate of the old one ends.
+        #[n(3)]
+        revocation: Option<RevocationStep>,
+    },
+    /// A node's labels changed: a new certificate for the same keys, and the old one ends.
+    #[n(5)]
+    NodeRelabelled {
+        /// The node.
+        #[n(0)]
+        name: NodeName,
+        /// All its labels from now on.
+        #[n(1)]
+        labels: Labels,
+        /// Its certificate from now on.
+        #[n(2)]
+        certificate: Certified,
+        /// Ends the old one.
+        #[n(3)]
+        revocation: RevocationStep,
+    },
+    /// A node is refused for good, by key and by serial number.
+    #[n(6)]
+    NodeRevoked {
+        /// The node.
+        #[n(0)]
+        name: NodeName,
+        /// As given by whoever did it.
+        #[n(1)]
+        reason: String,
+        /// Who could talk to it.
+        #[n(2)]
+        audience: Audience,
+        /// The list that says so.
+        #[n(3)]
+        revocation: RevocationStep,
+        /// Whether its record goes too, which frees its name: a node that left by itself.
+        #[n(4)]
+        removed: bool,
+    },
+    /// A revoked node's record is gone and its name is free; its key stays refused.
+    #[n(7)]
+    NodeRemoved {
+        /// The node.
+        #[n(0)]
+        name: NodeName,
+    },
+    /// A policy is in force.
+    #[n(8)]
+    PolicyApplied {
+        /// Its text and its signed bundle.
+        #[n(0)]
+        policy: Box<PolicyRecord>,
+    },
+    /// An administrator spent the bootstrap secret for an API key.
+    #[n(9)]
+    SessionOpened {
+        /// All but its secret.
+        #[n(0)]
+        key: ApiKey,
+    },
+    /// An API key ended before its time.
+    #[n(10)]
+    SessionClosed {
+        /// Its id.
+        #[n(0)]
+        id: String,
+    },
+    /// The journal before this entry came from a backup: read-only from here.
+    #[n(11)]
+    Restored,
+    /// An administrator takes the restored state as true. Counters jump over whatever nodes may have seen;
+    /// tokens and API keys of the backup end.
+    #[n(12)]
+    RestoreAccepted {
+        /// The list under the new epoch.
+        #[n(0)]
+        revocation: RevocationStep,
+        /// The policy under the new generation; the empty one if there was none.
+        #[n(1)]
+        policy: Box<PolicyRecord>,
+    },
+}
+
+impl Event {
+    /// The first entry of a new journal. `bootstrap` is `secret_hash` of the bootstrap secret.
+    #[must_use]
+    pub fn initialised(trust: TrustHash, bootstrap: [u8; 32], time: Timestamp) -> Self {
+        Self { time, actor: Actor::System, change: Change::Initialised { trust: trust.0, bootstrap } }
+    }
+
+    /// What `restore` appends to the journal that it brought back.
+    #[must_use]
+    pub fn restored(time: Timestamp) -> Self {
+        Self { time, actor: Actor::System, change: Change::Restored }
+    }
+}
+
+impl Change {
+    /// The revocation list that this change makes.
+    pub(crate) fn revocation(&self) -> Option<&RevocationStep> {
+        match self {
+            Self::NodeRenewed { revocation, .. } => revocation.as_ref(),
+            Self::NodeRelabelled { revocation, .. }
+            | Self::NodeRevoked { revocation, .. }
+            | Self::RestoreAccepted { revocation, .. } => Some(revocation),
+            Self::Initialised { .. }
+            | Self::TokenCreated { .. }
+            | Self::TokenRevoked { .. }
+            | Self::NodeEnrolled { .. }
+            | Self::NodeRemoved { .. }
+            | Self::PolicyApplied { .. }
+            | Self::SessionOpened { .. }
+            | Self::SessionClosed { .. }
+            | Self::Restored => None,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The coordinator's mind: registry, enrolment, issuing, maps, policy and revocation.
+//!
+//! Pure and deterministic: a [`Command`] and a [`Now`](bulkhead_identity::Now) go in, [`Effect`]s come out.
+//! What must outlive the process is an [`Event`]; it always comes before the replies and messages that
+//! rest on it, so whoever writes events to disk before performing the rest never promises what it forgot.
+//!
+//! Life of a process: decode or make a [`State`], [`State::replay`] the journal's later events into it,
+//! [`Coordinator::new`], then [`Coordinator::handle`] for as long as it lives.
+
+mod admins;
+mod allocate;
+mod audit;
+mod challenge;
+mod command;
+mod conversation;
+mod coordinator;
+mod effect;
+mod enrol;
+mod entropy;
+mod event;
+mod label;
+mod links;
+mod maps;
+mod policy;
+mod reach;
+mod receipts;
+mod refusal;
+mod registry;
+mod renew;
+mod restore;
+mod revoke;
+mod state;
+mod timing;
+mod tokens;
+
+pub use admins::{API_KEY_LIFETIME, AdminRole, ApiKey};
+pub use audit::AuditView;
+pub use command::{AdminCall, Command, ConnectionId, Credential, RequestId};
+pub use coordinator::{Config, Coordinator, StartError};
+pub use effect::{CloseReason, Effect, Reply};
+pub use entropy::Entropy;
+pub use event::{Actor, Change, Event};
+pub use policy::PolicyRecord;
+pub use refusal::{Class, Refusal};
+pub use registry::{Certified, NodeRecord, NodeState};
+pub use revoke::{Audience, RevocationStep};
+pub use state::{ReplayError, State};
+pub use tokens::TokenRecord;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The nodes that exist. A name, an identity key, a tunnel key and an address belong to at most one node at a
+//! time; a revoked node keeps all of them until it is removed, and its identity key never comes back (L15).
+
+use crate::coordinator::Coordinator;
+use crate::refusal::{Class, Refusal};
+use crate::state::State;
+use crate::timing::BACKDATE;
+use bulkhead_identity::certificate::Serial;
+use bulkhead_identity::{
+    Chain, Claims, Epoch, IdentityPublicKey, LabelKey, LabelValue, Labels, NodeName, Now, OverlayAddrs, Role,
+    SpiffeId, Timestamp, TunnelPublicKey,
+};
+use bulkhead_protocol::admin::{self, SetLabels};
+use minicbor::{Decode, Encode};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A certificate as the registry holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Certified {
+    /// Leaf first.
+    #[n(0)]
+    pub chain: Chain,
+    /// The leaf's serial number.
+    #[n(1)]
+    pub serial: Serial,
+    /// The leaf's end.
+    #[n(2)]
+    pub not_after: Timestamp,
+}
+
+/// Whether a node may take part.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum NodeState {
+    /// It may.
+    #[n(0)]
+    Active,
+    /// Never again.
+    #[n(1)]
+    Revoked {
+        /// Since when.
+        #[n(0)]
+        time: Timestamp,
+        /// Since which revocation list.
+        #[n(1)]
+        epoch: Epoch,
+    },
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct NodeRecord {
+    /// Unique among nodes.
+    #[n(0)]
+    pub name: NodeName,
+    /// Unique among nodes, for ever.
+    #[n(1)]
+    pub identity_key: IdentityPublicKey,
+    /// Unique among nodes.
+    #[n(2)]
+    pub tunnel_key: TunnelPublicKey,
+    /// Number from which the addresses follow; never used again.
+    #[n(3)]
+    pub index: u32,
+    /// Unique among nodes.
+    #[n(4)]
+    pub addresses: OverlayAddrs,
+    /// What the coordinator vouches for.
+    #[n(5)]
+    pub labels: Labels,
+    /// When it joined.
+    #[n(6)]
+    pub enrolled: Timestamp,
+    /// Its current certificate.
+    #[n(7)]
+    pub certificate: Certified,
+    /// Whether it may take part.
+    #[n(8)]
+    pub state: NodeState,
+}
+
+impl NodeRecord {
+    /// Not revoked.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        match self.state {
+            NodeState::Active => true,
+            NodeState::Revoked { .. } => false,
+        }
+    }
+
+    pub(crate) fn audit(&self, token: &str) -> Value {
+        json!({ "name": self.name, "token": token, "labels": self.labels, "ipv4": self.addresses.v4,
+                "ipv6": self.addresses.v6, "identity_key": self.identity_key.fingerprint().to_string(),
+                "serial": self.certificate.serial, "not_after": self.certificate.not_after })
+    }
+}
+
+/// What makes two nodes one: whatever of it a newcomer shares with a node that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clash {
+    Name,
+    IdentityKey,
+    TunnelKey,
+    Address,
+}
+
+impl State {
+    /// What `node` shares with another. One pass over all nodes: enrolment is rare and keys are short.
+    pub(crate) fn clash(&self, node: &NodeRecord) -> Option<Clash> {
+        if self.nodes.contains_key(&node.name) {
+            return Some(Clash::Name);
+        }
+        if self.revoked.knows(&node.identity_key) {
+            return Some(Clash::IdentityKey);
+        }
+        let with = |other: &NodeRecord| {
+            let shares = [
+                (other.identity_key == node.identity_key, Clash::IdentityKey),
+                (other.tunnel_key == node.tunnel_key, Clash::TunnelKey),
+                (
+                    other.addresses.v4 == node.addresses.v4 || other.addresses.v6 == node.addresses.v6,
+                    Clash::Address,
+                ),
+            ];
+            shares.into_iter().find_map(|(shared, what)| shared.then_some(what))
+        };
+        self.nodes.values().find_map(with)
+    }
+
+    pub(crate) fn node(&self, name: &NodeName) -> Result<&NodeRecord, Refusal> {
+        self.nodes.get(name).ok_or_else(|| {
+            Refusal::no_such("node", name.as_str()).help("`bulkheadctl node list` shows the nodes that exist")
+        })
+    }
+}
+
+/// What a certificate is to say about a node; the rest follows from configuration and time.
+pub(crate) struct Subject<'a> {
+    pub(crate) name: &'a NodeName,
+    pub(crate) identity_key: IdentityPublicKey,
+    pub(crate) tunnel_key: TunnelPublicKey,
+    pub(crate) addresses: OverlayAddrs,
+    pub(crate) labels: &'a Labels,
+}
+
+impl Coordinator {
+    /// Makes a certificate. Every field comes from the registry or from us, none from a request (D13).
+    pub(crate) fn certify(
+        &self,
+        subject: &Subject<'_>,
+        serial: Serial,
+        now: Now,
+    ) -> Result<Certified, Refusal> {
+        let backdated = Timestamp(now.wall.0.saturating_sub(BACKDATE.as_secs()));
+        let not_before = backdated.max(self.config.issuer.not_before());
+        let lifetime_end = now.wall.plus(self.config.certificate_lifetime);
+        let not_after = lifetime_end.min(self.config.issuer.not_after());
+        let claims = Claims {
+            id: SpiffeId {
+                trust_domain: self.config.trust.document().trust_domain.clone(),
+                role: Role::Node,
+                name: subject.name.clone(),
+            },
+            identity_key: subject.identity_key,
+            tunnel_key: Some(subject.tunnel_key),
+            addresses: Some(subject.addresses),
+            labels: subject.labels.clone(),
+            serial,
+            not_before,
+            not_after,
+        };
+        let chain = self.config.issuer.issue(&claims).map_err(|error| {
+            Refusal::new(Class::Unprocessable, "BH-C110", error.to_string())
+                .help("the issuing CA's own limits forbid this certificate")
+        })?;
+        Ok(Certified { chain, serial, not_after })
+    }
+
+    pub(crate) fn node_view(&self, node: &NodeRecord) -> admin::Node {
+        let seen = self.links.seen(&node.name);
+        let acknowledged = self.receipts.latest(&node.name);
+        let state = match node.state {
+            NodeState::Active => admin::NodeState::Active,
+            NodeState::Revoked { .. } => admin::NodeState::Revoked,
+        };
+        admin::Node {
+            name: node.name.to_string(),
+            labels: node.labels.clone(),
+            ipv4: node.addresses.v4.to_string(),
+            ipv6: node.addresses.v6.to_string(),
+            fingerprint: node.identity_key.fingerprint().to_string(),
+            state,
+            enrolled: node.enrolled,
+            certificate_expires: node.certificate.not_after,
+            connected: self.links.is_connected(&node.name),
+            last_seen: seen.map(|seen| seen.last),
+            observed: seen.map(|seen| seen.observed.to_string()),
+            generation: acknowledged.map(|view| view.generation),
+            epoch: acknowledged.map(|view| view.epoch),
+            permitted_peers: self.reach.count(&node.name),
+        }
+    }
+}
+
+/// The labels after a change.
+pub(crate) fn relabelled(labels: &Labels, change: &SetLabels) -> Result<Labels, Refusal> {
+    let refuse = |error: bulkhead_identity::name::NameError| {
+        Refusal::new(Class::BadRequest, "BH-C111", error.to_string())
+            .help("label keys and values are lower-case letters, digits, `.`, `_` and `-`, at most 63")
+    };
+    let mut next: BTreeMap<LabelKey, LabelValue> =
+        labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    for (key, value) in &change.labels {
+        let key = LabelKey::parse(key).map_err(refuse)?;
+        match value {
+            Some(value) => next.insert(key, LabelValue::parse(value).map_err(refuse)?),
+            None => next.remove(&key),
+        };
+    }
+    Labels::new(next).map_err(refuse)
+}

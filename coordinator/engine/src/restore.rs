@@ -1,0 +1,82 @@
+//! After a restore. Yesterday's backup does not know what was revoked today, so a restored coordinator changes
+//! nothing (but revocations, which are always safe) and pushes nothing, until root on its host accepts it. Then the counters
+//! jump over whatever nodes may have seen, and every secret of the backup ends (S5).
+
+use crate::command::Credential;
+use crate::coordinator::Coordinator;
+use crate::effect::{Effects, Reply};
+use crate::event::{Actor, Change};
+use crate::refusal::{Class, Refusal};
+use crate::revoke::Stride;
+use bulkhead_identity::Now;
+
+impl Coordinator {
+    /// Whether anything may change.
+    pub(crate) fn writable(&self) -> Result<(), Refusal> {
+        if self.state.restored {
+            return Err(Refusal::read_only("it was restored from a backup, which nobody has accepted yet"));
+        }
+        if self.is_behind() {
+            return Err(Refusal::read_only("most nodes hold newer documents than it has"));
+        }
+        Ok(())
+    }
+
+    /// Whether most of the nodes that are connected know of later changes than we do. One node that claims so
+    /// proves nothing: it would be a way to stop the coordinator.
+    fn is_behind(&self) -> bool {
+        let (ahead, all) = self.links.ahead();
+        ahead * 2 > all
+    }
+
+    /// Whether the coordinator is read-only, and why. For the status page.
+    #[must_use]
+    pub fn read_only(&self) -> Option<String> {
+        self.writable().err().map(|refusal| refusal.message)
+    }
+
+    pub(crate) fn accept_restore(
+        &mut self,
+        actor: Actor,
+        credential: &Credential,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
+        match credential {
+            Credential::LocalRoot { .. } => {}
+            Credential::ApiKey(_) | Credential::Anonymous => {
+                return Err(Refusal::new(
+                    Class::Forbidden,
+                    "BH-C160",
+                    "only root on the coordinator's host may do this",
+                ));
+            }
+        }
+        if self.writable().is_ok() {
+            return Err(Refusal::new(Class::Conflict, "BH-C161", "there is no restore to accept"));
+        }
+        let revocation = self.next_revocations(Stride::Restore, now, |_| {})?;
+        let policy = self.resign_policy(&actor, "restored from a backup", Stride::Restore, now)?;
+        self.commit(actor, Change::RestoreAccepted { revocation, policy: Box::new(policy) }, now, effects)?;
+        self.receipts.track_epoch(self.state.revoked.epoch);
+        self.push_revocations(effects, |_| true);
+        self.enforce(now, effects)?;
+        self.follow_again(now, effects);
+        Ok(Reply::Done)
+    }
+
+    /// Brings those up to date that were ahead and are not any more.
+    fn follow_again(&mut self, now: Now, effects: &mut Effects) {
+        let ours = self.held();
+        let mut returned = Vec::new();
+        for (connection, link) in self.links.iter_mut() {
+            if let Some(held) = link.held.filter(|held| link.set_aside && !held.is_ahead_of(ours)) {
+                (link.ahead, link.set_aside) = (false, false);
+                returned.push((connection, held));
+            }
+        }
+        for (connection, held) in returned {
+            self.bring_up_to_date(connection, held, now, effects);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What outlives the process: the sum of all events. `replay` is the only thing that changes it, for an event
+//! that was just made as for one that was read back, so the two can never differ. An event that contradicts
+//! the state changes nothing.
+
+use crate::admins::ApiKey;
+use crate::allocate::FIRST_INDEX;
+use crate::event::{Change, Event};
+use crate::policy::{PolicyRecord, remember};
+use crate::registry::{Certified, NodeRecord, NodeState};
+use crate::revoke::{Audience, RevocationRecord, Revoked};
+use crate::timing::TOKEN_MEMORY;
+use crate::tokens::TokenRecord;
+use bulkhead_identity::{Generation, NodeName, Timestamp};
+use minicbor::{Decode, Encode};
+use std::collections::BTreeMap;
+
+/// Everything that events add up to. `default()` knows nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct State {
+    #[n(0)]
+    pub(crate) nodes: BTreeMap<NodeName, NodeRecord>,
+    /// Of the next node.
+    #[n(1)]
+    pub(crate) next_index: u32,
+    #[n(2)]
+    pub(crate) tokens: BTreeMap<String, TokenRecord>,
+    #[n(3)]
+    pub(crate) revoked: Revoked,
+    /// By epoch.
+    #[n(4)]
+    pub(crate) revocations: BTreeMap<u64, RevocationRecord>,
+    /// Oldest first; the last one is in force and alone has its bundle.
+    #[n(5)]
+    pub(crate) policies: Vec<PolicyRecord>,
+    /// SHA-256 of the bootstrap secret, until it is spent.
+    #[cbor(n(6), with = "minicbor::bytes")]
+    pub(crate) bootstrap: Option<[u8; 32]>,
+    #[n(7)]
+    pub(crate) api_keys: BTreeMap<String, ApiKey>,
+    /// Restored from a backup and not accepted yet.
+    #[n(8)]
+    pub(crate) restored: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            nodes: BTreeMap::new(),
+            next_index: FIRST_INDEX,
+            tokens: BTreeMap::new(),
+            revoked: Revoked::default(),
+            revocations: BTreeMap::new(),
+            policies: Vec::new(),
+            bootstrap: None,
+            api_keys: BTreeMap::new(),
+            restored: false,
+        }
+    }
+}
+
+/// An event does not fit the state it is applied to: the journal is not what this program wrote.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event does not fit what came before it: {0}")]
+pub struct ReplayError(pub String);
+
+fn contradiction<T>(what: impl Into<String>) -> Result<T, ReplayError> {
+    Err(ReplayError(what.into()))
+}
+
+impl State {
+    /// Applies one event of the journal.
+    ///
+    /// # Errors
+    /// When the event contradicts the state; the state is then unchanged.
+    pub fn replay(&mut self, event: &Event) -> Result<(), ReplayError> {
+        let time = event.time;
+        if event.change.revocation().is_some_and(|step| step.epoch <= self.revoked.epoch) {
+            return contradiction("the epoch does not grow");
+        }
+        match &event.change {
+            Change::Initialised { trust: _, bootstrap } => {
+                if *self != Self::default() {
+                    return contradiction("a journal begins once");
+                }
+                self.bootstrap = Some(*bootstrap);
+            }
+            Change::TokenCreated { token } => self.create_token(token, time)?,
+            Change::TokenRevoked { id } => self.token_mut(id)?.revoked = true,
+            Change::NodeEnrolled { token, node } => self.enrol(token, node)?,
+            Change::NodeRenewed { name, tunnel_key, certificate, revocation } => {
+                let tunnel_key = *tunnel_key;
+                let old = self.replace_certificate(name, certificate, |node| node.tunnel_key = tunnel_key)?;
+                if let Some(step) = revocation {
+                    self.revoked.advance(step, time);
+                    self.revoked.add_serial(&old);
+                }
+            }
+            Change::NodeRelabelled { name, labels, certificate, revocation } => {
+                let old = self.replace_certificate(name, certificate, |node| node.labels = labels.clone())?;
+                self.revoked.advance(revocation, time);
+                self.revoked.add_serial(&old);
+            }
+            Change::NodeRevoked { name, reason: _, audience, revocation, removed } => {
+                self.active_mut(name)?;
+                self.revoked.advance(revocation, time);
+                self.revoke(name, audience, *removed, time);
+            }
+            Change::NodeRemoved { name } => match self.nodes.get(name) {
+                Some(node) if !node.is_active() => drop(self.nodes.remove(name)),
+                Some(_) | None => return contradiction(format!("node {name} is not revoked")),
+            },
+            Change::PolicyApplied { policy } => self.apply_policy(policy)?,
+            Change::SessionOpened { key } => self.open_session(key)?,
+            Change::SessionClosed { id } => {
+                if self.api_keys.remove(id).is_none() {
+                    return contradiction(format!("no API key {id}"));
+                }
+            }
+            Change::Restored => self.restored = true,
+            Change::RestoreAccepted { revocation, policy } => {
+                self.apply_policy(policy)?;
+                self.revoked.advance(revocation, time);
+                self.accept_restore();
+            }
+        }
+        Ok(())
+    }
+
+    /// The policy in force.
+    pub(crate) fn policy(&self) -> Option<&PolicyRecord> {
+        self.policies.last()
+    }
+
+    /// 0 when there never was a policy.
+    pub(crate) fn generation(&self) -> Generation {
+        self.policy().map_or(Generation(0), |policy| policy.generation)
+    }
+
+    fn create_token(&mut self, token: &TokenRecord, time: Timestamp) -> Result<(), ReplayError> {
+        if self.tokens.contains_key(&token.id) {
+            return contradiction(format!("two tokens {}", token.id));
+        }
+        self.tokens.retain(|_, old| old.expires.plus(TOKEN_MEMORY) > time);
+        self.tokens.insert(token.id.clone(), token.clone());
+        Ok(())
+    }
+
+    fn token_mut(&mut self, id: &str) -> Result<&mut TokenRecord, ReplayError> {
+        self.tokens.get_mut(id).ok_or_else(|| ReplayError(format!("no token {id}")))
+    }
+
+    fn active_mut(&mut self, name: &NodeName) -> Result<&mut NodeRecord, ReplayError> {
+        let node = self.nodes.get_mut(name).filter(|node| node.is_active());
+        node.ok_or_else(|| ReplayError(format!("no active node {name}")))
+    }
+
+    /// Spends one use of the token and creates the node: both or neither.
+    fn enrol(&mut self, token: &str, node: &NodeRecord) -> Result<(), ReplayError> {
+        if let Some(clash) = self.clash(node) {
+            return contradiction(format!("node {} has the {clash:?} of another", node.name));
+        }
+        if node.index < self.next_index {
+            return contradiction(format!("number {} was used before", node.index));
+        }
+        let token = self.token_mut(token)?;
+        let Some(uses_left) = token.uses_left.checked_sub(1) else {
+            return contradiction(format!("token {} has no uses left", token.id));
+        };
+        token.uses_left = uses_left;
+        self.next_index = node.index.saturating_add(1);
+        self.nodes.insert(node.name.clone(), node.clone());
+        Ok(())
+    }
+
+    /// Returns the certificate that was replaced.
+    fn replace_certificate(
+        &mut self,
+        name: &NodeName,
+        certificate: &Certified,
+        change: impl FnOnce(&mut NodeRecord),
+    ) -> Result<Certified, ReplayError> {
+        let node = self.active_mut(name)?;
+        change(node);
+        Ok(std::mem::replace(&mut node.certificate, certificate.clone()))
+    }
+
+    fn revoke(&mut self, name: &NodeName, audience: &Audience, removed: bool, time: Timestamp) {
+        let epoch = self.revoked.epoch;
+        let record = RevocationRecord { name: name.clone(), audience: audience.clone() };
+        self.revocations.insert(epoch.0, record);
+        while self.revocations.len() > crate::revoke::MAX_REVOCATION_RECORDS {
+            self.revocations.pop_first();
+        }
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.state = NodeState::Revoked { time, epoch };
+        self.revoked.add_serial(&node.certificate);
+        self.revoked.add_key(node.identity_key, node.certificate.not_after);
+        if removed {
+            self.nodes.remove(name);
+        }
+    }
+
+    fn apply_policy(&mut self, policy: &PolicyRecord) -> Result<(), ReplayError> {
+        if policy.generation <= self.generation() {
+            return contradiction(format!("generation {} is not newer", policy.generation.0));
+        }
+        remember(&mut self.policies, policy.clone());
+        Ok(())
+    }
+
+    fn open_session(&mut self, key: &ApiKey) -> Result<(), ReplayError> {
+        if self.bootstrap.is_none() || self.api_keys.contains_key(&key.id) {
+            return contradiction("the bootstrap secret was spent before");
+        }
+        self.bootstrap = None;
+        self.api_keys.insert(key.id.clone(), key.clone());
+        Ok(())
+    }
+
+    /// What the backup says about secrets is old: a token that was spent or a key that was closed since must
+    /// not come back, so all of them end.
+    fn accept_restore(&mut self) {
+        self.restored = false;
+        self.bootstrap = None;
+        self.api_keys.clear();
+        for token in self.tokens.values_mut() {
+            token.revoked = true;
+        }
+    }
+}

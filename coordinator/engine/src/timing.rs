@@ -1,0 +1,29 @@
+//! Every span of time the coordinator decides by, in one place.
+
+use std::time::Duration;
+
+/// How long before its issue a certificate or bundle is valid: clocks of nodes may be behind ours.
+pub(crate) const BACKDATE: Duration = Duration::from_secs(300);
+/// How long a policy bundle lives; it is signed again, as a new generation, at half of it.
+pub(crate) const POLICY_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a challenge can be answered.
+pub(crate) const CHALLENGE_WINDOW: Duration =
+    Duration::from_secs(bulkhead_protocol::enrol::ENROLMENT_WINDOW_SECS);
+/// Changes that only add reach the maps this often; what takes away is sent at once.
+pub(crate) const MAP_INTERVAL: Duration = Duration::from_millis(50);
+/// What is due and could not be done is tried again this often.
+pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The rim ticks at least this often, so that a jump of the wall clock is noticed.
+pub(crate) const TICK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long an expired certificate stays on the revocation list: nodes' clocks may be behind ours.
+pub(crate) const REVOCATION_MEMORY: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a join token lives unless it says otherwise.
+pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+/// The longest a join token may live.
+pub(crate) const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long an ended join token is still listed.
+pub(crate) const TOKEN_MEMORY: Duration = Duration::from_secs(30 * 24 * 3600);
+/// One more renewal per node this often, beyond [`RENEWAL_BURST`].
+pub(crate) const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
+/// Renewals a node may make at once.
+pub(crate) const RENEWAL_BURST: u32 = 8;
