@@ -1,0 +1,65 @@
+//! Enrolment, for strangers: the trust document, a challenge, and the proofs.
+
+use super::body::read;
+use super::{Api, Problem, Transport, answer};
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bulkhead_coordinator_engine::{Command, Reply};
+use bulkhead_identity::CertificateRequest;
+use bulkhead_protocol::PROTOCOL_VERSION;
+use bulkhead_protocol::enrol::{BeginRequest, FinishRequest};
+use std::net::{IpAddr, Ipv4Addr};
+use zeroize::Zeroizing;
+
+/// The signed trust document; whoever fetches it compares its hash with the one in the token.
+pub(super) async fn trust(State(api): State<Api>) -> Response {
+    ([(header::CONTENT_TYPE, "application/octet-stream")], api.trust_document.to_vec()).into_response()
+}
+
+/// A challenge.
+pub(super) async fn begin(
+    State(api): State<Api>,
+    Extension(transport): Extension<Transport>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let body: BeginRequest = read(request).await?;
+    if body.protocol != PROTOCOL_VERSION {
+        let what = format!("protocol {} is not spoken here, only {PROTOCOL_VERSION}", body.protocol);
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "BH-R087", what)
+            .help("install the same release on node and coordinator"));
+    }
+    let source = match transport {
+        Transport::Network(address) => address.ip().to_canonical(),
+        Transport::LocalRoot { .. } => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    let reply = api.engine.ask(|request, entropy| Command::EnrolBegin { request, source, entropy }).await?;
+    answer!(refused(reply)?, EnrolBegun)
+}
+
+/// The proofs, and the token's secret.
+pub(super) async fn finish(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    let body: FinishRequest = read(request).await?;
+    let secret = Zeroizing::new(body.secret);
+    let certificate_request: CertificateRequest = minicbor::decode(&body.request)
+        .map_err(|_| Problem::malformed("`request` is not a certificate request"))?;
+    let certificate_request = Box::new(certificate_request);
+    let (enrolment, name) = (body.enrolment, body.name);
+    let reply = api
+        .engine
+        .ask(|request, entropy| Command::EnrolFinish {
+            request,
+            enrolment,
+            certificate_request,
+            secret,
+            name,
+            entropy,
+        })
+        .await?;
+    answer!(refused(reply)?, Enrolled)
+}
+
+fn refused(reply: Reply) -> Result<Reply, Problem> {
+    if let Reply::Refused(refusal) = reply { Err(refusal.into()) } else { Ok(reply) }
+}

@@ -1,0 +1,236 @@
+//! Settings of `serve`: command line over environment over configuration file over what `init` recorded.
+//!
+//! A file with a mistake is refused whole, with every mistake and its line: a setting that was misspelt must
+//! not silently be the default.
+
+use crate::init::check_addresses;
+use anyhow::{Context, Result, bail, ensure};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Default state directory.
+pub const DEFAULT_STATE: &str = "/var/lib/bulkhead-coordinator";
+/// Default configuration file; need not exist.
+pub const DEFAULT_CONFIG: &str = "/etc/bulkhead/coordinator.toml";
+/// Default unix socket.
+pub const DEFAULT_SOCKET: &str = "/run/bulkhead-coordinator/admin.sock";
+/// Default address for HTTPS (TCP) and the control link (UDP).
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
+/// Default lifetime of node certificates.
+pub const DEFAULT_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Shortest and longest lifetime of node certificates.
+pub const CERTIFICATE_LIFETIMES: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(30 * 24 * 3600);
+/// Largest configuration file.
+const MAX_CONFIG_BYTES: u64 = 64 * 1024;
+
+/// The configuration file with every setting, its default and what it means.
+pub const DEFAULT_FILE: &str = r#"# Configuration of bulkhead-coordinator (/etc/bulkhead/coordinator.toml).
+# Command line and environment go before this file. Unknown keys are refused.
+
+# Address for HTTPS (TCP) and for the control links of nodes (UDP).
+listen = "0.0.0.0:8443"
+
+# host:port under which nodes and administrators reach this coordinator, written into tokens.
+# Default: what `bulkhead-coordinator init --address` was given.
+# addresses = ["coordinator.acme.example:8443"]
+
+# The unix socket for root on this host.
+socket = "/run/bulkhead-coordinator/admin.sock"
+
+# Lifetime of node certificates, from 10 s to 30 d. Nodes renew at half of it. It is also the longest time for
+# which a node that hears nothing keeps talking to a revoked one.
+certificate_lifetime = "24h"
+
+# What to log, to standard error: error, warn, info, debug, trace; or per module, as tracing understands it.
+log = "info"
+"#;
+
+/// Settings that one source gives; `None` where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partial {
+    /// `host:port` of this coordinator.
+    pub addresses: Option<Vec<String>>,
+    /// Where to listen.
+    pub listen: Option<SocketAddr>,
+    /// The unix socket.
+    pub socket: Option<PathBuf>,
+    /// Of node certificates.
+    pub certificate_lifetime: Option<Duration>,
+    /// Log filter.
+    pub log: Option<String>,
+}
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `host:port` of this coordinator.
+    pub addresses: Vec<String>,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The unix socket.
+    pub socket: PathBuf,
+    /// Of node certificates.
+    pub certificate_lifetime: Duration,
+}
+
+impl Partial {
+    /// These settings, and `other` where these say nothing.
+    #[must_use]
+    pub fn over(self, other: Self) -> Self {
+        Self {
+            addresses: self.addresses.or(other.addresses),
+            listen: self.listen.or(other.listen),
+            socket: self.socket.or(other.socket),
+            certificate_lifetime: self.certificate_lifetime.or(other.certificate_lifetime),
+            log: self.log.or(other.log),
+        }
+    }
+
+    /// With the defaults.
+    ///
+    /// # Errors
+    /// No addresses are known.
+    pub fn settle(self) -> Result<Settings> {
+        let addresses = self.addresses.unwrap_or_default();
+        check_addresses(&addresses)?;
+        Ok(Settings {
+            addresses,
+            listen: self.listen.unwrap_or(DEFAULT_LISTEN),
+            socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            certificate_lifetime: self.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME),
+        })
+    }
+}
+
+/// Reads the file that was named, which must exist, or the default one, which need not.
+///
+/// # Errors
+/// It cannot be read, or has mistakes: all of them are in the message.
+pub fn load(named: Option<&Path>) -> Result<Partial> {
+    let path = named.unwrap_or(Path::new(DEFAULT_CONFIG));
+    match std::fs::metadata(path) {
+        Ok(found) => {
+            let length = found.len();
+            ensure!(length <= MAX_CONFIG_BYTES, "{} is larger than {MAX_CONFIG_BYTES} bytes", path.display());
+        }
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Partial::default());
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse(&text).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|p| format!("  {}:{p}", path.display())).collect();
+        anyhow::anyhow!(
+            "the configuration is refused:\n{}\n`bulkhead-coordinator serve --print-default-config` shows every setting",
+            lines.join("\n")
+        )
+    })
+}
+
+/// Reads settings from TOML.
+///
+/// # Errors
+/// Every mistake, as `line: what`.
+pub fn parse(text: &str) -> Result<Partial, Vec<String>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let at = |span: std::ops::Range<usize>| text[..span.start.min(text.len())].matches('\n').count() + 1;
+    let mut problems: Vec<(usize, String)> =
+        errors.iter().map(|e| (e.span().map_or(1, at), e.message().to_owned())).collect();
+    let mut settings = Partial::default();
+    for (key, value) in table.get_ref() {
+        if let Err(error) = set(&mut settings, key.get_ref(), value) {
+            problems.push((at(key.span()), format!("{error:#}")));
+        }
+    }
+    problems.sort();
+    let shown: Vec<String> = problems.into_iter().map(|(line, what)| format!("{line}: {what}")).collect();
+    if shown.is_empty() { Ok(settings) } else { Err(shown) }
+}
+
+fn set(settings: &mut Partial, key: &str, value: &Spanned<DeValue<'_>>) -> Result<()> {
+    let text = || value.get_ref().as_str().with_context(|| format!("`{key}` must be a string"));
+    match key {
+        "addresses" => settings.addresses = Some(addresses(value.get_ref())?),
+        "listen" => {
+            let listen = text()?.parse();
+            settings.listen =
+                Some(listen.context("`listen` must be an IP address and a port, like 0.0.0.0:8443")?);
+        }
+        "socket" => {
+            let socket = PathBuf::from(text()?);
+            ensure!(socket.is_absolute(), "`socket` must be an absolute path");
+            settings.socket = Some(socket);
+        }
+        "certificate_lifetime" => settings.certificate_lifetime = Some(lifetime(text()?)?),
+        "log" => settings.log = Some(text()?.to_owned()),
+        _ => bail!("unknown setting `{key}`"),
+    }
+    Ok(())
+}
+
+fn addresses(value: &DeValue<'_>) -> Result<Vec<String>> {
+    let list = value.as_array().context("`addresses` must be a list of strings")?;
+    let addresses: Option<Vec<String>> =
+        list.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect();
+    let addresses = addresses.context("`addresses` must be a list of strings")?;
+    check_addresses(&addresses).context("`addresses`")?;
+    Ok(addresses)
+}
+
+/// Reads a certificate lifetime such as `24h` or `60s`.
+///
+/// # Errors
+/// Not a duration, or outside [`CERTIFICATE_LIFETIMES`].
+pub fn lifetime(text: &str) -> Result<Duration> {
+    let duration: jiff::SignedDuration =
+        text.parse().ok().with_context(|| format!("{text:?} is not a duration, like 24h, 30m or 60s"))?;
+    let duration = Duration::try_from(duration).context("a lifetime cannot be negative")?;
+    ensure!(
+        CERTIFICATE_LIFETIMES.contains(&duration),
+        "a certificate lifetime is between 10 s and 30 days, not {text}"
+    );
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_printed_defaults_are_the_defaults() {
+        let printed = parse(DEFAULT_FILE).unwrap();
+        let addresses = Some(vec!["c:1".to_owned()]);
+        let printed = Partial { addresses: addresses.clone(), ..printed }.settle().unwrap();
+        assert_eq!(printed, Partial { addresses, ..Partial::default() }.settle().unwrap());
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_with_their_lines() {
+        let text = "listen = \"nowhere\"\nlisten_adress = 1\ncertificate_lifetime = \"1s\"\naddresses = [1]\nsocket = 5\n";
+        let problems = parse(text).unwrap_err();
+        let lines: Vec<&str> = problems.iter().filter_map(|p| p.split(':').next()).collect();
+        assert_eq!(lines, ["1", "2", "3", "4", "5"], "{problems:?}");
+    }
+
+    #[test]
+    fn broken_toml_is_refused_with_its_line() {
+        let problems = parse("log = \"info\"\nlisten = \"unclosed\n").unwrap_err();
+        assert!(problems.iter().any(|p| p.starts_with("2:")), "{problems:?}");
+        assert!(parse("log = \"a\"\nlog = \"b\"\n").is_err(), "a key given twice is a mistake");
+    }
+
+    #[test]
+    fn the_nearer_source_wins() {
+        let near = Partial { log: Some("debug".to_owned()), ..Partial::default() };
+        let far =
+            Partial { log: Some("info".to_owned()), listen: Some(DEFAULT_LISTEN), ..Partial::default() };
+        let both = near.over(far);
+        assert_eq!((both.log.as_deref(), both.listen), (Some("debug"), Some(DEFAULT_LISTEN)));
+    }
+}

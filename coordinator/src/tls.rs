@@ -1,0 +1,223 @@
+//! The coordinator's side of TLS: what it shows, and whom it lets in.
+//!
+//! TLS 1.3 only. The server shows the coordinator's own certificate, renewed in place. A control link is open
+//! only to a client whose chain passes `identity::verify` against the trust document and the revocations *of
+//! this moment*, with role node. There is no session resumption and no early data: either would skip that check.
+
+use arc_swap::ArcSwap;
+use bulkhead_identity::certificate::Serial;
+use bulkhead_identity::{
+    Chain, Claims, IdentityKey, Issuer, Labels, NodeName, Revocations, Role, SpiffeId, Timestamp, Trust,
+    VerifiedIdentity, verify,
+};
+use rustls::DistinguishedName;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, DigitallySignedStruct, OtherError, ServerConfig, SignatureScheme};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Clocks of clients may be this far behind ours.
+const BACKDATE: u64 = 300;
+/// Lifetime of the coordinator's own certificate, and how often it is renewed: early enough to try again.
+const OWN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// See [`OWN_LIFETIME`].
+pub const RENEW_OWN_EVERY: Duration = Duration::from_secs(8 * 3600);
+
+/// Against what links are verified; replaced by the engine's thread before it performs any effect that rests
+/// on the newer one.
+#[derive(Debug)]
+pub struct LinkTrust {
+    /// The trust document in force.
+    pub trust: Trust,
+    /// Keys that are refused.
+    pub revocations: Arc<Revocations>,
+}
+
+impl LinkTrust {
+    /// Verifies a client's chain: a node, valid at `wall`.
+    ///
+    /// # Errors
+    /// In words, for the log.
+    pub fn admit(&self, chain: &[CertificateDer<'_>], wall: Timestamp) -> Result<VerifiedIdentity, String> {
+        let chain = Chain::new(chain.iter().map(|c| c.to_vec()).collect()).map_err(|e| e.to_string())?;
+        let identity = verify(&chain, &self.trust, &self.revocations, wall).map_err(|e| e.to_string())?;
+        match identity.role() {
+            Role::Node => Ok(identity),
+            Role::Gateway | Role::Coordinator | Role::Relay => {
+                Err(format!("a certificate of a {:?} does not open a node's link", identity.role()))
+            }
+        }
+    }
+}
+
+/// Shared with the engine's thread, which replaces it.
+pub type SharedLinkTrust = Arc<ArcSwap<LinkTrust>>;
+
+/// Issues and holds the certificate that the coordinator shows.
+pub struct OwnCertificate {
+    issuer: Issuer,
+    key: IdentityKey,
+    id: SpiffeId,
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl std::fmt::Debug for OwnCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OwnCertificate").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl OwnCertificate {
+    /// Issues the first certificate.
+    ///
+    /// # Errors
+    /// The issuer may not, or there is no randomness.
+    pub fn issue(issuer: Issuer, key: IdentityKey, trust: &Trust, wall: Timestamp) -> anyhow::Result<Self> {
+        let name = NodeName::parse("main")?;
+        let id =
+            SpiffeId { trust_domain: trust.document().trust_domain.clone(), role: Role::Coordinator, name };
+        let first = certify(&issuer, &key, &id, wall)?;
+        Ok(Self { issuer, key, id, current: ArcSwap::from_pointee(first) })
+    }
+
+    /// Replaces the certificate by a fresh one; handshakes from now on show it.
+    ///
+    /// # Errors
+    /// The old one stays in use.
+    pub fn renew(&self, wall: Timestamp) -> anyhow::Result<()> {
+        let next = certify(&self.issuer, &self.key, &self.id, wall)?;
+        self.current.store(Arc::new(next));
+        Ok(())
+    }
+}
+
+fn certify(
+    issuer: &Issuer,
+    key: &IdentityKey,
+    id: &SpiffeId,
+    wall: Timestamp,
+) -> anyhow::Result<CertifiedKey> {
+    let random = crate::clock::random()?;
+    let mut serial = [0; 16];
+    serial.copy_from_slice(&random[..16]);
+    // RFC 5280, section 4.1.2.2: positive. A set second bit keeps it from being zero or shorter.
+    serial[0] = (serial[0] & 0x7f) | 0x40;
+    let claims = Claims {
+        id: id.clone(),
+        identity_key: key.public(),
+        tunnel_key: None,
+        addresses: None,
+        labels: Labels::default(),
+        serial: Serial(serial),
+        not_before: Timestamp(wall.0.saturating_sub(BACKDATE)),
+        not_after: wall.plus(OWN_LIFETIME),
+    };
+    let chain = issuer.issue(&claims)?;
+    let certificates = chain.certificates().iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let pkcs8 = key.to_pkcs8();
+    let signer = ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.as_slice()))?;
+    Ok(CertifiedKey::new(certificates, signer))
+}
+
+impl ResolvesServerCert for OwnCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+/// Lets in nodes, by `identity::verify`.
+#[derive(Debug)]
+struct NodeVerifier {
+    trust: SharedLinkTrust,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for NodeVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
+        match self.trust.load().admit(&chain, Timestamp(now.as_secs())) {
+            Ok(_) => Ok(ClientCertVerified::assertion()),
+            Err(why) => {
+                tracing::debug!(reason = %why, "client certificate refused");
+                Err(CertificateError::Other(OtherError(Arc::new(std::io::Error::other(why)))).into())
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::PeerIncompatible::Tls13RequiredForQuic.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// TLS for enrolment and the admin API: the client shows no certificate.
+///
+/// # Errors
+/// rustls refuses the configuration.
+pub fn https_config(own: Arc<OwnCertificate>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(own);
+    Ok(Arc::new(restricted(config, b"http/1.1")))
+}
+
+/// TLS for the control link: mutual.
+///
+/// # Errors
+/// rustls refuses the configuration.
+pub fn control_config(
+    own: Arc<OwnCertificate>,
+    trust: SharedLinkTrust,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = provider();
+    let verifier = Arc::new(NodeVerifier { trust, algorithms: provider.signature_verification_algorithms });
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(own);
+    Ok(Arc::new(restricted(config, bulkhead_protocol::ALPN_CONTROL)))
+}
+
+fn restricted(mut config: ServerConfig, alpn: &[u8]) -> ServerConfig {
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    config
+}
