@@ -1,0 +1,77 @@
+//! The packet engine of a node: tunnels, filter, flows, and the change from one map to the next. Pure: bytes
+//! and a [`Now`](bulkhead_identity::Now) go in, bytes and decisions come out. No sockets, no tasks, no files;
+//! the caller brings the packets and sends what is in [`Output`].
+//!
+//! # The property
+//!
+//! A packet reaches our host only if it was authenticated by the tunnel key whose certificate owns its inner
+//! source address, and the current policy permits exactly that service, or it belongs to a flow that is so
+//! permitted under the current generation. When [`Engine::apply`] has returned, that is so under the new
+//! world (the teardown law, in `apply.rs`). A datagram from anyone else is answered by silence.
+//!
+//! # Following a packet
+//!
+//! Two files tell the two ways from top to bottom; start there:
+//!
+//! - `outbound.rs`: TUN -> headers -> source is mine -> peer -> flow or verdict -> session -> datagram;
+//! - `inbound.rs`: datagram -> session -> decrypt -> headers -> source is the peer's -> mine -> flow or
+//!   verdict -> TUN.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `engine.rs`, `timers.rs`, `apply.rs` | the switchboard; what time does; what a new world does |
+//! | `snapshot.rs`, `peer.rs` | who is who; one peer behind its lock |
+//! | `session.rs`, `sources.rs`, `waiting.rs`, `path.rs` | WireGuard and what boringtun leaves to us |
+//! | `packet.rs`, `transport.rs`, `address.rs` | strict reading of packets |
+//! | `filter.rs`, `flow.rs`, `tcp.rs`, `fragment.rs` | the verdict |
+//! | `answer.rs` | what our own host is told in place of a packet |
+//! | `probe.rs` | questions from engine to engine, inside the session |
+//! | `limits.rs`, `counters.rs` | every bound, and a counter for every refusal |
+//!
+//! # Threads
+//!
+//! [`Engine`] is `Sync`. A data thread makes a [`Batch`] per read: that loads the snapshot once, without a
+//! lock. What changes per peer is behind that peer's own lock, held for one packet. [`Engine::apply`] is
+//! called by the one control task and disturbs only the peers that it changes. In steady state nothing is
+//! allocated per packet; each thread has its [`Output`].
+//!
+//! boringtun reads the clock of the machine itself; everything of our own takes `Now`.
+
+pub mod limits;
+
+mod address;
+mod answer;
+mod apply;
+mod bucket;
+mod config;
+mod counters;
+mod engine;
+mod filter;
+mod flow;
+mod fragment;
+mod inbound;
+mod outbound;
+mod output;
+mod packet;
+mod path;
+mod peer;
+mod probe;
+mod session;
+mod snapshot;
+mod sources;
+mod status;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod transport;
+mod waiting;
+mod world;
+
+pub use config::Config;
+pub use counters::{Counters, Reason};
+pub use engine::{Batch, Engine};
+pub use output::Output;
+pub use probe::{PROBE_PORT, Probe, ProbeId, ProbeOutcome, ProbeResult};
+pub use status::{Explanation, FlowState, FlowStatus, PeerStatus, Traffic};
+pub use world::{Changes, PeerEntry, World};

@@ -1,0 +1,108 @@
+//! Every bound of the engine in one place. Nothing that a peer, the network or a local process sends makes
+//! the engine hold more than these say; when a bound is hit a counter moves and something is refused, never
+//! replaced.
+
+use std::time::Duration;
+
+/// The smallest overlay MTU: what IPv6 asks of every link (RFC 8200, section 5).
+pub const MIN_MTU: u16 = 1280;
+/// The largest overlay MTU: what fits into 65,535 bytes of IPv4 datagram with our overhead, rounded down to
+/// 16.
+pub const MAX_MTU: u16 = 65_440;
+/// Bytes that a WireGuard data message adds: 16 of header, 16 of tag (whitepaper, section 5.4.6).
+pub const DATA_OVERHEAD: usize = 32;
+/// WireGuard pads plaintext to a multiple of this (whitepaper, section 5.4.6).
+pub const PADDING: usize = 16;
+/// The largest WireGuard control message, a handshake initiation.
+pub const HANDSHAKE_BYTES: usize = 148;
+
+/// Counters at or above are refused both ways (whitepaper, section 6.1: 2^64 - 2^13 - 1).
+pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+/// From this counter on a sender asks for new keys (whitepaper, section 6.1: 2^60).
+pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
+/// Handshake messages that are looked at in one second, over all sources; above it a cookie is asked for.
+pub const HANDSHAKES_PER_SECOND: u64 = 200;
+/// Handshake messages one source may send at once before it has to wait.
+pub const SOURCE_BURST: u32 = 20;
+/// How fast one source earns them back.
+pub const SOURCE_REFILL: Duration = Duration::from_millis(100);
+/// Buckets of the per-source table; sources share one when they collide.
+pub const SOURCE_BUCKETS: usize = 8192;
+/// Handshake initiations of one peer that may be answered before it has confirmed one with data.
+pub const UNCONFIRMED_BURST: u32 = 4;
+/// How fast a peer earns the right to one more unconfirmed handshake: WireGuard's own retry interval.
+pub const UNCONFIRMED_REFILL: Duration = Duration::from_secs(5);
+/// While packets wait, an initiation that was not answered is sent again after this: the peer may have
+/// learned of us only now. (boringtun alone waits five seconds.)
+pub const INITIATION_RETRY: Duration = Duration::from_secs(1);
+/// New peers that one change of the map greets with a handshake.
+pub const MAX_GREETINGS: usize = 64;
+/// Peers: boringtun leaves 24 bits to number them.
+pub const MAX_PEERS: usize = 1 << 20;
+
+/// Candidate endpoints kept for one peer.
+pub const MAX_ENDPOINTS: usize = 16;
+/// Packets of one peer that wait for a handshake.
+pub const MAX_WAITING_PACKETS: usize = 8;
+/// Bytes of all waiting packets together.
+pub const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
+/// A packet that waited longer is not worth sending.
+pub const WAITING_MAX_AGE: Duration = Duration::from_secs(15);
+
+/// Flows of all peers together, beyond which a peer gets only its reserve.
+pub const MAX_FLOWS: usize = 1 << 20;
+/// Flows with one peer in one direction.
+pub const MAX_FLOWS_PER_PEER: usize = 8192;
+/// Flows every peer may have in one direction even when the whole table is full.
+pub const RESERVED_FLOWS_PER_PEER: usize = 64;
+/// How often the flow table of one peer is swept when it is full, at most.
+pub const SWEEP_AT_MOST: Duration = Duration::from_secs(1);
+/// How often it is swept anyway.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A TCP flow that has not been answered and confirmed.
+pub const TCP_OPENING: Duration = Duration::from_secs(60);
+/// An established TCP flow (RFC 5382, REQ-5: not less than 2 h 4 min).
+pub const TCP_ESTABLISHED: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
+/// A TCP flow after a reset or both FINs.
+pub const TCP_CLOSING: Duration = Duration::from_secs(60);
+/// A UDP (or SCTP, or unknown protocol's) flow that nobody answered.
+pub const UDP_UNANSWERED: Duration = Duration::from_secs(30);
+/// The same once answered.
+pub const UDP_ANSWERED: Duration = Duration::from_secs(180);
+/// An ICMP echo flow.
+pub const ECHO: Duration = Duration::from_secs(30);
+
+/// Fragmented datagrams followed for one peer at a time, both directions.
+pub const MAX_FRAGMENTED: usize = 64;
+/// Separate byte ranges remembered for one fragmented datagram; more gaps poison it.
+pub const MAX_RANGES: usize = 64;
+/// How long the first fragment's verdict serves the others.
+pub const FRAGMENT_LIFETIME: Duration = Duration::from_secs(30);
+/// IPv6 extension headers walked in one packet.
+pub const MAX_EXTENSION_HEADERS: usize = 8;
+/// The smallest path MTU an ICMPv4 error may announce (RFC 791: every host takes 576 bytes).
+pub const MIN_ANNOUNCED_MTU_V4: u16 = 576;
+
+/// ICMP errors told to our own host at once.
+pub const LOCAL_ERROR_BURST: u32 = 100;
+/// How fast the right to tell one more comes back.
+pub const LOCAL_ERROR_REFILL: Duration = Duration::from_millis(10);
+/// ICMP errors told to our own host by one change of policy (resets of TCP flows are not limited).
+pub const MAX_ERRORS_PER_APPLY: usize = 1024;
+
+/// Probes on their way at one time.
+pub const MAX_PROBES: usize = 256;
+/// Finished probes that nobody has fetched.
+pub const MAX_PROBE_RESULTS: usize = 256;
+/// A probe without an answer ends after this.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Probes of one peer answered at once.
+pub const PROBE_BURST: u32 = 20;
+/// How fast a peer earns the answer to one more.
+pub const PROBE_REFILL: Duration = Duration::from_millis(50);
+
+/// How often `handle_timeout` wants to be called.
+pub const TICK: Duration = Duration::from_millis(250);
+/// The pause between handshake attempts that only keepalive asks for.
+pub const KEEPALIVE_RETRY: Duration = Duration::from_secs(30);
