@@ -66,6 +66,11 @@ impl Filter {
         }
     }
 
+    /// Packets that were let out, but waited, are about to be judged again.
+    pub(crate) fn judge_waiting_anew(&mut self) {
+        self.fragments.forget(Way::Out);
+    }
+
     /// Judges every flow again, in the direction in which it was opened. `ended` sees those that end. What
     /// waits for the rest of its fragments has to begin anew.
     pub(crate) fn judge_all(

@@ -80,6 +80,12 @@ impl Fragments {
         Ok(())
     }
 
+    /// Forgets one way: what waited for a session is judged a second time when it leaves, and must not be taken
+    /// for a repetition of itself.
+    pub(crate) fn forget(&mut self, way: Way) {
+        self.0.retain(|followed| followed.datagram.way != way);
+    }
+
     /// Forgets all: what was judged before has to be judged again.
     pub(crate) fn clear(&mut self) {
         self.0 = Vec::new();

@@ -125,6 +125,9 @@ pub(crate) fn initiate(batch: &Batch<'_>, state: &mut PeerState, out: &mut Outpu
 
 /// Sends what waited for a handshake: judged again, because the policy may have changed meanwhile.
 pub(crate) fn flush(batch: &Batch<'_>, peer: &Peer, state: &mut PeerState, out: &mut Output) {
+    if state.session.is_ready() {
+        state.filter.judge_waiting_anew();
+    }
     while state.session.is_ready() {
         let Some(waited) = state.waiting.pop(batch.now.mono) else { return };
         let sent = waited.and_then(|bytes| {

@@ -54,6 +54,29 @@ fn udp_and_its_answer_and_echo_and_its_answer_work() {
     }
 }
 
+/// An IPv4 packet in two fragments, the first with sixteen bytes.
+fn in_two(packet: &[u8]) -> [Vec<u8>; 2] {
+    let piece = |flags: [u8; 2], payload: &[u8]| {
+        let mut piece = [&packet[..20], payload].concat();
+        let length = u16::try_from(piece.len()).unwrap();
+        piece[2..4].copy_from_slice(&length.to_be_bytes());
+        piece[6..8].copy_from_slice(&flags);
+        piece
+    };
+    [piece([0x20, 0], &packet[20..36]), piece([0, 2], &packet[36..])]
+}
+
+#[test]
+fn the_fragments_that_began_a_handshake_arrive_once_it_is_done() {
+    let mut net = three();
+    let packet = udp((net.nodes[WEB].v4(), 4000), (net.nodes[DB].v4(), 53), &[7; 100]);
+    let [first, second] = in_two(&packet);
+    let held = [net.send_held(WEB, &first), net.send_held(WEB, &second)];
+    let [shake, nothing] = held;
+    assert_eq!((shake.wire.len(), nothing.wire.len()), (1, 0));
+    assert_eq!(net.settle(shake).at(DB), [&first[..], &second[..]]);
+}
+
 #[test]
 fn a_denied_packet_does_not_leave_and_the_application_learns_at_once() {
     let mut net = three();

@@ -1,0 +1,263 @@
+//! `up`: join and start; `daemon`: what the service runs.
+//!
+//! Where systemd runs and has our unit, joining is enough: a path unit starts the service as soon as there is a
+//! certificate, and `up` waits for it. Elsewhere `up` becomes the daemon.
+
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use bulkhead_identity::{NodeName, Timestamp};
+use bulkhead_protocol::token::Token;
+use clap::Args;
+use zeroize::Zeroizing;
+
+use super::{Context, Exit, status};
+use crate::clock::Clock;
+use crate::config::{Config, DEFAULT_STATE, Partial};
+use crate::device::Layout;
+use crate::local::client::{ClientError, ask};
+use crate::local::wire::Request;
+use crate::state::{CERTIFICATE, Store};
+use crate::{daemon, enrol};
+
+/// A join token is a few hundred bytes.
+const MAX_TOKEN_BYTES: u64 = 16 * 1024;
+/// How long the service may take to start.
+const STARTING: Duration = Duration::from_secs(30);
+/// How often we look.
+const LOOK: Duration = Duration::from_millis(50);
+/// The kernel's name of this host.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+/// There while systemd runs (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
+/// Where the path unit may be that starts the service.
+const UNIT_DIRECTORIES: [&str; 4] = [
+    "/etc/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+const PATH_UNIT: &str = "bulkhead.path";
+
+/// Settings that `up` and `daemon` share.
+#[derive(Debug, Args)]
+struct Settings {
+    /// Name of the interface to create [default: bulkhead0]
+    #[arg(long, value_name = "NAME", env = "BULKHEAD_INTERFACE")]
+    interface: Option<String>,
+    /// UDP port of WireGuard [default: 51820]
+    #[arg(long, value_name = "PORT", env = "BULKHEAD_PORT")]
+    port: Option<u16>,
+    /// Let the daemon put its resolver first in /etc/resolv.conf while it runs
+    #[arg(long)]
+    write_resolv_conf: bool,
+    /// What to log: error, warn, info, debug or trace, also per module [default: info]
+    #[arg(long, value_name = "FILTER", env = "BULKHEAD_LOG")]
+    log: Option<String>,
+}
+
+impl Settings {
+    fn into_partial(self) -> Partial {
+        Partial {
+            interface: self.interface,
+            port: self.port,
+            write_resolv_conf: self.write_resolv_conf.then_some(true),
+            log: self.log,
+            ..Partial::default()
+        }
+    }
+}
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// File with the join token; `-` reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// The join token itself: seen by every user of this host, so prefer --token-file
+    #[arg(value_name = "TOKEN", hide = true)]
+    token: Option<String>,
+    /// The name to ask for [default: what the token fixes, or this host's name]
+    #[arg(long)]
+    name: Option<NodeName>,
+    /// Stay in the foreground, also where systemd could run the daemon
+    #[arg(long)]
+    foreground: bool,
+    /// Join without starting: for images and for hosts whose service manager starts `bulkhead daemon`
+    #[arg(long, conflicts_with = "foreground")]
+    enrol_only: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Arguments of `daemon`.
+#[derive(Debug, Args)]
+pub(super) struct DaemonArgs {
+    /// Print a configuration file with every key at its default, and end
+    #[arg(long)]
+    print_default_config: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Joins if need be, and starts.
+pub(super) fn up(context: &Context, args: UpArgs) -> anyhow::Result<Exit> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("joining needs root: use sudo");
+    }
+    let flags = args.settings.into_partial();
+    let has_flags = flags != Partial::default();
+    let config = context.config(flags)?;
+    if is_running(&config) {
+        context.screen.note("the daemon is running already");
+        return report(context);
+    }
+    let store = Store::open(&config.state)?;
+    if store.is_enrolled()? {
+        if args.token_file.is_some() || args.token.is_some() {
+            context.screen.note("this node has joined already: the token was not used");
+        }
+    } else {
+        let token = token(context, args.token_file.as_deref(), args.token)?;
+        let name = args.name.or_else(host_name);
+        let enrolled = enrol::enrol(&config.state, &token, name.as_ref())?;
+        context.screen.note(format!("joined as {}", enrolled.name));
+    }
+    if args.enrol_only {
+        return Ok(Exit::Ok);
+    }
+    if !args.foreground && service_will_start(&config.state) {
+        if has_flags {
+            context
+                .screen
+                .note("the service takes its settings from /etc/bulkhead/node.toml, not from these options");
+        }
+        knock(&config.state)?;
+        return wait_for_service(context, &config);
+    }
+    explain_names(context, &store, &config);
+    drop(store);
+    daemon::run(config)?;
+    Ok(Exit::Ok)
+}
+
+/// Runs the daemon.
+pub(super) fn daemon(context: &Context, args: DaemonArgs) -> anyhow::Result<Exit> {
+    if args.print_default_config {
+        for line in Config::default_file().lines() {
+            context.screen.line(line)?;
+        }
+        return Ok(Exit::Ok);
+    }
+    let config = context.config(args.settings.into_partial())?;
+    daemon::run(config)?;
+    Ok(Exit::Ok)
+}
+
+fn token(context: &Context, file: Option<&Path>, argument: Option<String>) -> anyhow::Result<Token> {
+    let text = match (file, argument) {
+        (Some(file), _) => read_token(file)?,
+        (None, Some(token)) => {
+            context.screen.note(
+                "warning: a token among the arguments is seen by every user of this host; prefer --token-file",
+            );
+            Zeroizing::new(token)
+        }
+        (None, None) => bail!(
+            "this node has not joined yet: have an administrator run `bulkheadctl token create`, put the token \
+             into a file, and run `bulkhead up --token-file FILE`"
+        ),
+    };
+    Ok(Token::parse(text.trim())?)
+}
+
+fn read_token(file: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::new());
+    let read = if file == Path::new("-") {
+        std::io::stdin().take(MAX_TOKEN_BYTES + 1).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(MAX_TOKEN_BYTES + 1).read_to_string(&mut text))
+    };
+    let length = read.with_context(|| format!("cannot read the token from {}", file.display()))?;
+    if length as u64 > MAX_TOKEN_BYTES {
+        bail!("{} is longer than any token ({MAX_TOKEN_BYTES} bytes)", file.display());
+    }
+    Ok(text)
+}
+
+/// This host's name up to the first dot, if a node can be called that.
+fn host_name() -> Option<NodeName> {
+    let name = std::fs::read_to_string(HOST_NAME).ok()?.trim().to_ascii_lowercase();
+    NodeName::parse(name.split('.').next()?).ok()
+}
+
+/// The unit watches the default state directory only.
+fn service_will_start(state: &Path) -> bool {
+    state == Path::new(DEFAULT_STATE)
+        && Path::new(SYSTEMD).is_dir()
+        && UNIT_DIRECTORIES.iter().any(|directory| Path::new(directory).join(PATH_UNIT).exists())
+}
+
+/// The path unit starts the service when somebody has written the certificate: enrolling did; for a node that has
+/// joined before, opening and closing it is enough.
+fn knock(state: &Path) -> anyhow::Result<()> {
+    let path = state.join(CERTIFICATE);
+    let opened = std::fs::OpenOptions::new().write(true).open(&path);
+    opened.with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(())
+}
+
+fn is_running(config: &Config) -> bool {
+    !matches!(ask(&config.socket, Request::Certificate {}), Err(ClientError::NotRunning(_)))
+}
+
+fn wait_for_service(context: &Context, config: &Config) -> anyhow::Result<Exit> {
+    let deadline = Instant::now() + STARTING;
+    while !is_running(config) {
+        if Instant::now() > deadline {
+            bail!(
+                "the service has not started within {} s: see `systemctl status bulkhead.path bulkhead.service`, \
+                 and `journalctl -u bulkhead`",
+                STARTING.as_secs()
+            );
+        }
+        look_again();
+    }
+    report(context)
+}
+
+#[expect(clippy::disallowed_methods, reason = "between two looks, with a deadline around them")]
+fn look_again() {
+    thread::sleep(LOOK);
+}
+
+fn report(context: &Context) -> anyhow::Result<Exit> {
+    let status = status::fetch(context, false)?;
+    status::show(context, &status)?;
+    Ok(Exit::Ok)
+}
+
+/// Says how names of the mesh come to work here, unless the daemon sees to it.
+fn explain_names(context: &Context, store: &Store, config: &Config) {
+    if config.write_resolv_conf {
+        return;
+    }
+    if let Some((resolver, domain)) = resolver(store, config) {
+        context.screen.note(format!(
+            "names: for NAME.{domain} put `nameserver {resolver}` first in /etc/resolv.conf, or use \
+             --write-resolv-conf"
+        ));
+    }
+}
+
+fn resolver(store: &Store, config: &Config) -> Option<(IpAddr, String)> {
+    // What is wrong with the state is for the daemon to say.
+    let held = store.load(Clock::new(Timestamp(0)).now().wall).ok()?.held;
+    let own = held.me.claims().addresses?;
+    let layout = Layout::new(&config.interface, config.mtu, &held.trust, own);
+    Some((IpAddr::V4(layout.resolver.v4), held.trust.document().trust_domain.to_string()))
+}
