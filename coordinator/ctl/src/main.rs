@@ -1,0 +1,111 @@
+//! `bulkheadctl`: everything an administrator does, scriptable. A client of the coordinator's admin API; it holds
+//! no rule of its own, so nothing can be done here that the API would not also refuse.
+
+mod audit;
+mod client;
+mod command;
+mod confirm;
+mod failure;
+mod login;
+mod moment;
+mod node;
+mod policy;
+mod receipts;
+mod revoke;
+mod screen;
+mod secret_file;
+mod session;
+mod shell;
+mod table;
+mod tls;
+mod token;
+
+use crate::client::Client;
+use crate::command::{CommandLine, Verb};
+use crate::failure::Failure;
+use crate::screen::{Screen, remark};
+use crate::session::Session;
+use anyhow::Context as _;
+use clap::Parser as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Where a coordinator's root-only socket is unless told otherwise.
+const DEFAULT_SOCKET: &str = "/run/bulkhead-coordinator/admin.sock";
+
+fn main() -> ExitCode {
+    // Tokens and session keys pass through this process; none may end in a core file.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
+        remark(&format!("warning: cannot turn core dumps off: {error}"));
+    }
+    let line = CommandLine::parse();
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(run(line)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_silent() {
+                remark(&format!("error: {}", failure.sentence()));
+                if let Some(help) = failure.help() {
+                    remark(&format!("help: {help}"));
+                }
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(line: CommandLine) -> Result<(), Failure> {
+    let screen = if line.json { Screen::Json } else { Screen::Text };
+    let place = Place { socket: line.socket, session: line.session };
+    match line.verb {
+        Verb::Login(arguments) => login::login(&place.session_path()?, arguments, screen).await,
+        Verb::Logout => login::logout(&place.session_path()?, screen).await,
+        Verb::Whoami => login::whoami(&mut place.client()?, screen).await,
+        Verb::Node(verb) => node::run(&mut place.client()?, verb, screen).await,
+        Verb::Token(verb) => token::run(&mut place.client()?, verb, screen).await,
+        Verb::Policy(verb) => policy::run(&place, verb, screen).await,
+        Verb::Audit(verb) => audit::run(&mut place.client()?, verb, screen).await,
+        Verb::Completions { shell } => shell::completions(shell, screen),
+        Verb::Man { directory } => shell::man(&directory, screen),
+    }
+}
+
+/// Where to find a coordinator: what the command line and the environment say about it.
+struct Place {
+    socket: Option<PathBuf>,
+    session: Option<PathBuf>,
+}
+
+impl Place {
+    fn session_path(&self) -> Result<PathBuf, Failure> {
+        Ok(match &self.session {
+            Some(path) => path.clone(),
+            None => session::default_path()?,
+        })
+    }
+
+    /// A socket that was named; else the session; else the socket of a coordinator on this host.
+    fn client(&self) -> Result<Client, Failure> {
+        if let Some(socket) = &self.socket {
+            return Ok(Client::socket(socket));
+        }
+        let path = self.session_path()?;
+        if let Some(session) = Session::load(&path)? {
+            return Client::session(&session);
+        }
+        let socket = Path::new(DEFAULT_SOCKET);
+        if self.session.is_none() && socket.exists() {
+            return Ok(Client::socket(socket));
+        }
+        Err(Failure::usage(
+            format!("not logged in: neither {} nor {DEFAULT_SOCKET} exists", path.display()),
+            "bulkheadctl login --token-file FILE, or name the coordinator's socket with --socket PATH",
+        ))
+    }
+}
