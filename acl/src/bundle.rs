@@ -37,7 +37,7 @@ pub struct Bundle {
 impl Bundle {
     /// The signed bytes.
     ///
-    /// `rules` must come from [`crate::check`], which keeps them within the limits that readers enforce.
+    /// `rules` must come from [`crate::check()`], which keeps them within the limits that readers enforce.
     pub fn sign(&self, keys: &[&IdentityKey]) -> Vec<u8> {
         let payload = minicbor::to_vec(self).expect("writing to a Vec does not fail");
         Signed::sign(CONTEXT_POLICY, payload, keys).encode()

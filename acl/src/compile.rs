@@ -12,6 +12,7 @@ use crate::{
     document::RuleStatement,
     group::Groups,
     place::{Findings, Located, Place},
+    ports::MAX_RANGES,
     schema::Schema,
     selector::Polarity,
     source::{MAX_RULES, MAX_SERVICES},
@@ -60,11 +61,24 @@ impl Services {
         services
     }
 
-    /// The union of the items, each a service's name or ports; `None` when any was reported.
+    /// The union of the items, each a service's name or ports; `None` when any was reported, or when a bundle
+    /// could not carry it.
     pub(crate) fn set_of(&self, items: &[Located<String>], findings: &mut Findings<'_>) -> Option<PortSet> {
         let sets: Vec<_> = items.iter().map(|item| self.one(item, findings)).collect();
-        let sets: Option<Vec<_>> = sets.into_iter().collect();
-        Some(sets?.iter().fold(PortSet::default(), |all, set| all.union(set)))
+        let mut sets = sets.into_iter().collect::<Option<Vec<_>>>()?;
+        // The union of some may be more ranges than that of all: not the order of the list decides.
+        sets.sort_unstable();
+        let mut all = PortSet::default();
+        for set in &sets {
+            all = all.union(set);
+            if !all.fits_a_bundle() {
+                let place = &items.first()?.place;
+                let message = format!("more than {MAX_RANGES} ranges of ports of one protocol (MAX_RANGES)");
+                findings.error(Code::Limit, place, message);
+                return None;
+            }
+        }
+        Some(all)
     }
 
     pub(crate) fn one(&self, item: &Located<String>, findings: &mut Findings<'_>) -> Option<PortSet> {

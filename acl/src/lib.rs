@@ -2,7 +2,7 @@
 //! decisions come out.
 //!
 //! Default deny, always: no rules, an unknown term, an expired bundle or an error permit nobody. Text
-//! becomes a [`RuleSet`] by [`check`], a [`RuleSet`] becomes a [`Policy`] by signature, and only a [`Policy`]
+//! becomes a [`RuleSet`] by [`check()`], a [`RuleSet`] becomes a [`Policy`] by signature, and only a [`Policy`]
 //! makes a [`Permit`].
 
 pub mod bundle;

@@ -25,6 +25,9 @@ pub enum Service {
 /// Most ranges one protocol of one set may have on the wire.
 pub const MAX_RANGES: usize = 1024;
 
+/// Most items in one text: what a set of the most ranges prints as.
+const MAX_ITEMS: usize = 4 * MAX_RANGES + 1;
+
 impl Service {
     /// Parses one service, not a range: `tcp/5432`, `udp/53`, `icmp`, `ip/47`.
     ///
@@ -76,6 +79,9 @@ impl PortSet {
     /// # Errors
     /// A sentence that says what is wrong with `text`.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.split(',').nth(MAX_ITEMS).is_some() {
+            return Err(format!("more than {MAX_ITEMS} items in one text"));
+        }
         let mut set = Self::default();
         for item in text.split(',') {
             set = set.union(&Self::parse_one(item.trim())?);
@@ -149,6 +155,11 @@ impl PortSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether every reader of a bundle takes this set: at most [`MAX_RANGES`] for each protocol.
+    pub(crate) fn fits_a_bundle(&self) -> bool {
+        [&self.tcp, &self.udp, &self.sctp, &self.ip].iter().all(|ranges| ranges.0.len() <= MAX_RANGES)
     }
 
     fn combine(

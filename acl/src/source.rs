@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-/// File name to text, sorted by name. Limits: [`MAX_TEXT_BYTES`] in all, checked by [`crate::check`].
+/// File name to text, sorted by name. Limits: [`MAX_TEXT_BYTES`] in all, checked by [`crate::check()`].
 #[derive(
     Clone,
     Debug,

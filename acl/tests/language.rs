@@ -302,6 +302,21 @@ fn every_limit_is_named_in_its_error() {
         }),
         ("MAX_SELECTOR_BYTES", format!("[groups]\nbig = \"{}\"\n", "a".repeat(4097))),
         ("MAX_PORTS", format!("[services]\nbig = {:?}\n", vec!["tcp/1"; 257])),
+        ("MAX_RANGES", {
+            // A thousand and some ports with gaps between them: in one text, and by way of services.
+            let port = |n: usize| format!("tcp/{}", 2 * n);
+            let ports: Vec<_> = (0..1025).map(port).collect();
+            format!("[services]\nbig = [\"{}\"]\n", ports.join(", "))
+        }),
+        ("MAX_RANGES", {
+            let service = |n: usize| {
+                let ports: Vec<_> = (0..256).map(|port| format!("tcp/{}", 2 * (256 * n + port))).collect();
+                format!("s{n} = {ports:?}\n")
+            };
+            let services: String = (0..5).map(service).collect();
+            let rule = "[[allow]]\nid = \"r\"\nfrom = \"a\"\nto = \"b\"\nports = [\"s0\", \"s1\", \"s2\", \"s3\", \"s4\"]\n";
+            format!("[services]\n{services}{rule}")
+        }),
         ("MAX_IDENTITIES", {
             let values: Vec<_> = (0..200).map(|n| format!("v{n}")).collect();
             let side = format!("a in ({0}), b in ({0})", values.join(","));
@@ -313,6 +328,17 @@ fn every_limit_is_named_in_its_error() {
         assert!(errors.iter().any(|error| error.contains(limit)), "{limit}: {:?}", errors.first());
     }
     assert_eq!(checked(&format!("version = 1\n{}", rules(10_000))).rules.never.len(), 10_000);
+}
+
+#[test]
+fn as_many_ranges_as_a_bundle_carries_are_carried() {
+    let ports: Vec<_> = (0..1024).map(|n| format!("tcp/{}", 2 * n)).collect();
+    let rule = format!(
+        "version = 1\n[[allow]]\nid = \"r\"\nfrom = \"a\"\nto = \"b\"\nports = [\"{}\"]\n",
+        ports.join(",")
+    );
+    let rules = checked(&rule).rules;
+    assert_eq!(minicbor::decode::<bulkhead_acl::RuleSet>(&minicbor::to_vec(&rules).unwrap()).unwrap(), rules);
 }
 
 #[test]

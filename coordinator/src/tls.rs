@@ -25,7 +25,7 @@ use std::time::Duration;
 const BACKDATE: u64 = 300;
 /// Lifetime of the coordinator's own certificate, and how often it is renewed: early enough to try again.
 const OWN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// See [`OWN_LIFETIME`].
+/// See `OWN_LIFETIME`.
 pub const RENEW_OWN_EVERY: Duration = Duration::from_secs(8 * 3600);
 
 /// Against what links are verified; replaced by the engine's thread before it performs any effect that rests

@@ -1,6 +1,6 @@
 //! TLS as Bulkhead uses it: version 1.3, ring, Ed25519, and identity instead of host names.
 //!
-//! Property: a server is the coordinator when [`bulkhead_identity::verify`] says so of the very leaf whose key the
+//! Property: a server is the coordinator when [`bulkhead_identity::verify()`] says so of the very leaf whose key the
 //! handshake proved, with role coordinator, in our trust domain, now. There is no fallback to web PKI. Sessions are
 //! not resumed, because a resumed session is not verified again.
 

@@ -10,7 +10,7 @@
 //! | [`frame`] | one entry as bytes |
 //! | [`segment`] | a file of frames |
 //! | [`head`] | how far was synced |
-//! | [`file`] | the journal on a local disk |
+//! | [`mod@file`] | the journal on a local disk |
 //! | [`reader`] | pages, verification and copies, beside a running writer |
 //!
 //! [`Journal`] is small on purpose: a replicated store can be a second implementation of it.

@@ -16,7 +16,7 @@ pub(super) fn flows(context: &Context) -> anyhow::Result<Exit> {
     if flows.flows.is_empty() {
         screen.line("# no live flows")?;
     } else if flows.flows.len() < flows.total {
-        screen.line(&format!("# and {} more", flows.total - flows.flows.len()))?;
+        screen.line(format!("# and {} more", flows.total - flows.flows.len()))?;
     }
     Ok(Exit::Ok)
 }
