@@ -1,0 +1,63 @@
+//! Certificates: renewed under load without loss, and deadly when not.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bulkhead_tests::{Node, until};
+
+use crate::mesh::Mesh;
+use crate::policy::{connect, echo_server, exchange};
+
+/// A short lifetime, so that ten renewals fit into a test: the 60 s, renewed at half life.
+const LIFETIME: &str = "60s";
+
+fn serial(node: &Node) -> String {
+    node.json(&["cert", "show"]).unwrap()["serial"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn ten_renewals_lose_nothing_of_a_live_connection() {
+    let mesh = Mesh::start_with(&["--certificate-lifetime", LIFETIME]);
+    echo_server(&mesh.db, 5432);
+    let mut stream = connect(&mesh.web, SocketAddr::from((mesh.db.v4(), 5432))).unwrap();
+    let mut seen = vec![serial(&mesh.web)];
+    let mut peer_seen = vec![serial(&mesh.db)];
+    until("both ends have renewed ten times", Duration::from_secs(600), || {
+        exchange(&mut stream).expect("the connection lives through every renewal");
+        for (node, seen) in [(&mesh.web, &mut seen), (&mesh.db, &mut peer_seen)] {
+            let now = serial(node);
+            if seen.last() != Some(&now) {
+                seen.push(now);
+            }
+        }
+        seen.len() > 10 && peer_seen.len() > 10
+    });
+}
+
+#[test]
+fn l16_without_renewal_the_peers_stop_at_expiry() {
+    let mut mesh = Mesh::start_with(&["--certificate-lifetime", LIFETIME]);
+    echo_server(&mesh.db, 5432);
+    let address = SocketAddr::from((mesh.db.v4(), 5432));
+    exchange(&mut connect(&mesh.web, address).unwrap()).unwrap();
+    // Renewal is blocked: the coordinator is gone.
+    mesh.coordinator.kill();
+    let mut stream = connect(&mesh.web, address).unwrap();
+    until("the connection ends at certificate expiry", Duration::from_secs(90), || {
+        exchange(&mut stream).is_err()
+    });
+    assert!(connect(&mesh.web, address).is_err());
+    let before = echo_requests(&mesh.db);
+    let _ = mesh.web.host.run("ping", &["-c3", "-W1", "-i0.2", &mesh.db.v4().to_string()]);
+    assert_eq!(echo_requests(&mesh.db), before);
+}
+
+/// Echo requests that a node's kernel has received. (The interface's own counter also holds the resets with which
+/// the daemon answers its own host.)
+fn echo_requests(node: &Node) -> u64 {
+    let table = node.host.run("cat", &["/proc/net/snmp"]).unwrap().success().unwrap();
+    let mut rows = table.lines().filter(|line| line.starts_with("Icmp:"));
+    let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
+    let at = names.split_whitespace().position(|name| name == "InEchos").unwrap();
+    values.split_whitespace().nth(at).unwrap().parse().unwrap()
+}
