@@ -1,4 +1,4 @@
-//! Certificates: renewed under load without loss, and deadly when not.
+//! Certificates: renewed under load without loss, deadly when not, and renewed late after an outage.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,6 +10,9 @@ use crate::policy::{connect, echo_server, exchange};
 
 /// A short lifetime, so that ten renewals fit into a test: the 60 s, renewed at half life.
 const LIFETIME: &str = "60s";
+
+/// For a test that waits for the end.
+const SHORT_LIFETIME: &str = "20s";
 
 fn serial(node: &Node) -> String {
     node.json(&["cert", "show"]).unwrap()["serial"].as_str().unwrap().to_owned()
@@ -50,6 +53,31 @@ fn l16_without_renewal_the_peers_stop_at_expiry() {
     let before = echo_requests(&mesh.db);
     let _ = mesh.web.host.run("ping", &["-c3", "-W1", "-i0.2", &mesh.db.v4().to_string()]);
     assert_eq!(echo_requests(&mesh.db), before);
+}
+
+#[test]
+fn an_outage_longer_than_the_certificates_costs_no_enrolment() {
+    let mut mesh = Mesh::start_with(&["--certificate-lifetime", SHORT_LIFETIME]);
+    echo_server(&mesh.db, 5432);
+    let address = SocketAddr::from((mesh.db.v4(), 5432));
+    let mut stream = connect(&mesh.web, address).unwrap();
+    exchange(&mut stream).unwrap();
+    mesh.coordinator.kill();
+    until("the connection ends at certificate expiry", Duration::from_secs(60), || {
+        exchange(&mut stream).is_err()
+    });
+    // A node that starts again in the outage is no worse off.
+    mesh.web.kill();
+    mesh.web.start().unwrap();
+    let ended = [serial(&mesh.web), serial(&mesh.db)];
+    assert!(connect(&mesh.web, address).is_err());
+
+    mesh.coordinator.serve().unwrap();
+    until("the pair talks again", Duration::from_secs(60), || {
+        connect(&mesh.web, address).is_ok_and(|mut stream| exchange(&mut stream).is_ok())
+    });
+    assert_ne!(serial(&mesh.web), ended[0]);
+    assert_ne!(serial(&mesh.db), ended[1]);
 }
 
 /// Echo requests that a node's kernel has received. (The interface's own counter also holds the resets with which

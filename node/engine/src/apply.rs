@@ -9,8 +9,8 @@
 //! 2. *changed*: each gets its new permit under its own lock, and every flow is judged again there and then;
 //! 3. *added*: new peers exist only in the new snapshot, which is published last.
 //!
-//! What an earlier call had put into an [`Output`] before is the caller's to send at once: engines have no
-//! way to call it back, and a packet is on its way the moment it was let through.
+//! What an earlier call had put into an [`Output`] before is the caller's: the engine has no way to call it
+//! back. Who promises something to others after `apply` has to wait until those outputs are sent.
 
 use crate::limits::{MAX_GREETINGS, MAX_PEERS};
 use crate::path::Paths;
@@ -20,8 +20,8 @@ use crate::world::{Changes, PeerEntry, World};
 use crate::{Output, Reason, address};
 use bulkhead_acl::Permit;
 use bulkhead_identity::{
-    Chain, Claims, Generation, NodeName, Now, OverlayAddrs, Revocations, Role, Trust, TrustHash,
-    TunnelPublicKey, VerifiedIdentity, VerifyError, verify,
+    Chain, Claims, Generation, NodeName, Now, OverlayAddrs, Revocations, Role, TrustHash, TunnelPublicKey,
+    VerifiedIdentity, VerifyError, verify,
 };
 use ring::hmac;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -106,7 +106,8 @@ impl Control {
         if until <= now.wall {
             return Err("the policy or the trust document has expired".into());
         }
-        Ok(Me { identity, addresses, until })
+        let (overlay_v6, overlay_v4) = (world.trust.document().overlay_v6, world.trust.document().overlay_v4);
+        Ok(Me { identity, addresses, until, overlay_v6, overlay_v4 })
     }
 
     /// Everyone whom the policy lets us talk to in any way.
@@ -119,7 +120,7 @@ impl Control {
     ) -> BTreeMap<NodeName, Wanted> {
         let verified = self.verify_all(me, world, changes, now);
         let shared = duplicates(me, &verified);
-        let overlay = |endpoint: SocketAddr| is_overlay(&world.trust, endpoint);
+        let overlay = |endpoint: SocketAddr| me.is_overlay(endpoint.ip());
         let mut wanted = BTreeMap::new();
         for (entry, identity) in verified {
             if shared.contains(&entry.name) {
@@ -272,14 +273,6 @@ fn marks(claims: &Claims) -> Vec<Vec<u8>> {
         marks.push([b"4", &addresses.v4.octets()[..]].concat());
     }
     marks
-}
-
-/// Whether a datagram sent there would come back into our own tunnel.
-fn is_overlay(trust: &Trust, endpoint: SocketAddr) -> bool {
-    match endpoint {
-        SocketAddr::V4(v4) => address::in_v4(*v4.ip(), trust.document().overlay_v4),
-        SocketAddr::V6(v6) => address::in_v6(*v6.ip(), trust.document().overlay_v6),
-    }
 }
 
 fn end_revoked(old: &Snapshot, revocations: &Revocations, changes: &mut Changes, out: &mut Output) {

@@ -19,6 +19,10 @@ pub(crate) struct Bucket {
     at_ms: u32,
 }
 
+/// Threads take the time once per batch, so that one may come with a time a little before another's. What
+/// reads as less than this in the past is that, and not most of 49 days gone by.
+const BEHIND_MS: u32 = 60_000;
+
 impl Bucket {
     /// Takes one token if there is one.
     pub(crate) fn take(&mut self, rate: Rate, mono: Duration) -> bool {
@@ -47,7 +51,11 @@ impl Bucket {
             return;
         }
         let interval_ms = (rate.refill.as_millis() as u32).max(1);
-        let back = now_ms.wrapping_sub(self.at_ms) / interval_ms;
+        let elapsed_ms = now_ms.wrapping_sub(self.at_ms);
+        if elapsed_ms > u32::MAX - BEHIND_MS {
+            return;
+        }
+        let back = elapsed_ms / interval_ms;
         self.taken = self.taken.saturating_sub(back);
         self.at_ms = self.at_ms.wrapping_add(back.wrapping_mul(interval_ms));
     }
@@ -68,5 +76,16 @@ mod tests {
         assert!(!bucket.take(rate, start + Duration::from_millis(199)));
         let later = start + Duration::from_secs(60);
         assert_eq!((0..10).filter(|_| bucket.take(rate, later)).count(), 3);
+    }
+
+    #[test]
+    fn a_thread_whose_clock_is_a_little_behind_earns_nothing_back() {
+        let rate = Rate { burst: 3, refill: Duration::from_millis(100) };
+        let mut bucket = Bucket::default();
+        let start = Duration::from_secs(1000);
+        assert_eq!((0..10).filter(|_| bucket.take(rate, start)).count(), 3);
+        assert!(!bucket.take(rate, start - Duration::from_millis(1)));
+        assert!(!bucket.take(rate, start + Duration::from_millis(99)));
+        assert!(bucket.take(rate, start + Duration::from_millis(100)));
     }
 }

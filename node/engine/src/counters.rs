@@ -24,7 +24,8 @@ macro_rules! reasons {
 reasons! {
     /// The headers of an IP packet lie or are cut short.
     Malformed = "malformed",
-    /// Multicast, broadcast, loopback, link-local, unspecified, mapped or translated address.
+    /// Multicast, broadcast, loopback, link-local, unspecified, mapped or translated address, or a datagram
+    /// that came from inside the mesh.
     ForbiddenAddress = "forbidden_address",
     /// A packet from TUN whose source is not our overlay address.
     SourceNotMine = "source_not_mine",

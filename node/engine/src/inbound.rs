@@ -1,6 +1,6 @@
 //! From the network to our host. Read top down, this is what happens to a datagram from the UDP socket:
 //!
-//! kind -> whose session -> the peer stands -> decrypt -> now authentic: learn the endpoint -> headers ->
+//! from outside the mesh -> kind -> whose session -> the peer stands -> decrypt -> now authentic: learn the endpoint -> headers ->
 //! source is this peer's certified address -> destination is mine -> flow or verdict -> TUN. Whatever stops
 //! on the way is counted and leaves silence on the wire: nobody learns anything who could not already prove
 //! who they are.
@@ -24,15 +24,17 @@ pub(crate) fn inbound(batch: &Batch<'_>, from: SocketAddr, datagram: &[u8], out:
 }
 
 fn try_inbound(batch: &Batch<'_>, from: SocketAddr, datagram: &[u8], out: &mut Output) -> Result<(), Reason> {
-    if !batch.open {
-        return Err(Reason::SelfExpired);
+    let me = batch.snapshot.me.as_ref().filter(|_| batch.open).ok_or(Reason::SelfExpired)?;
+    // A peer that speaks WireGuard to us through its own tunnel would have our answers go round in a circle.
+    if me.is_overlay(from.ip()) || !address::is_usable_endpoint(from) {
+        return Err(Reason::ForbiddenAddress);
     }
     match classify(datagram).ok_or(Reason::NotWireGuard)? {
         Kind::Initiation => answer_initiation(batch, from, datagram, out),
         kind @ (Kind::Answer { peer } | Kind::Data { peer, .. }) => {
             let peer = batch.snapshot.by_index(peer).ok_or(Reason::UnknownIndex)?;
-            if matches!(kind, Kind::Answer { .. }) && !batch.engine.door.admit(from.ip(), batch.now.mono) {
-                return Err(Reason::HandshakeRate);
+            if matches!(kind, Kind::Answer { .. }) {
+                batch.engine.door.admit(from.ip(), datagram, batch.now.mono)?;
             }
             let mut state = batch.enter(peer, out)?;
             let room = out.packet_room(Session::opened_room(datagram.len()));
@@ -51,9 +53,7 @@ fn answer_initiation(
     out: &mut Output,
 ) -> Result<(), Reason> {
     let door = &batch.engine.door;
-    if !door.admit(from.ip(), batch.now.mono) {
-        return Err(Reason::HandshakeRate);
-    }
+    door.admit(from.ip(), datagram, batch.now.mono)?;
     let room = out.datagram_room(Session::opened_room(0));
     let key = match door.knock(from.ip(), datagram, room) {
         Knock::By(key) => key,
@@ -141,8 +141,10 @@ fn deliver(
 fn probe_of(bytes: &[u8], packet: &Packet) -> Option<Message> {
     let expected = Ports { source: PROBE_PORT, destination: PROBE_PORT };
     let whole = packet.fragment.is_none() && packet.transport == Transport::Udp(expected);
+    // Answers go by IPv6, and are not to be larger than the question.
+    let is_ours = whole && packet.source.is_ipv6();
     let payload = bytes.get(packet.payload + 8..packet.payload + 8 + PROBE_BYTES)?;
-    Message::decode(payload).filter(|_| whole)
+    Message::decode(payload).filter(|_| is_ours)
 }
 
 fn handle_probe(

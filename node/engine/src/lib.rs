@@ -33,7 +33,8 @@
 //! [`Engine`] is `Sync`. A data thread makes a [`Batch`] per read: that loads the snapshot once, without a
 //! lock. What changes per peer is behind that peer's own lock, held for one packet. [`Engine::apply`] is
 //! called by the one control task and disturbs only the peers that it changes. In steady state nothing is
-//! allocated per packet; each thread has its [`Output`].
+//! allocated per packet (a new flow, a fragmented datagram and a packet that waits for a handshake do allocate);
+//! each thread has its [`Output`].
 //!
 //! boringtun reads the clock of the machine itself; everything of our own takes `Now`.
 

@@ -1,6 +1,7 @@
 //! Every bound of the engine in one place. Nothing that a peer, the network or a local process sends makes
-//! the engine hold more than these say; when a bound is hit a counter moves and something is refused, never
-//! replaced.
+//! the engine hold more than these say; when a bound is hit a counter moves and something is refused. Only a
+//! peer's own oldest waiting packet and its own oldest half-seen datagram, and the oldest probe result, make room
+//! for a newer one.
 
 use std::time::Duration;
 

@@ -9,6 +9,8 @@
 //! - counters near the end of their range are refused before boringtun, whose arithmetic would overflow, sees
 //!   them;
 //! - its one handshake limiter stands behind a per-source one ([`crate::sources`]), and is reset each second;
+//!   a source is charged only for messages by someone who knows our public key, or our index, because anyone
+//!   can write any source address on garbage;
 //! - an initiation is answered only after its static key was found among the permitted peers: a stranger
 //!   hears nothing. (Under load boringtun asks for a cookie before that; only someone who knows our public
 //!   key can get so far.);
@@ -79,6 +81,8 @@ pub(crate) struct Door {
     key: TunnelKey,
     public: PublicKey,
     limiter: Arc<RateLimiter>,
+    /// Never under load: it only looks at the mark that needs our public key (mac1, whitepaper, section 5.4.4).
+    marks: RateLimiter,
     sources: Mutex<Sources>,
 }
 
@@ -96,7 +100,8 @@ impl Door {
     pub(crate) fn new(key: TunnelKey) -> Self {
         let public = PublicKey::from(key.secret());
         let limiter = Arc::new(RateLimiter::new(&public, LIMITER_COUNT));
-        Self { key, public, limiter, sources: Mutex::new(Sources::new()) }
+        let marks = RateLimiter::new(&public, u64::MAX);
+        Self { key, public, limiter, marks, sources: Mutex::new(Sources::new()) }
     }
 
     pub(crate) fn public(&self) -> &[u8; 32] {
@@ -108,9 +113,14 @@ impl Door {
         self.limiter.reset_count();
     }
 
-    /// Whether `source` may send a handshake message now.
-    pub(crate) fn admit(&self, source: IpAddr, mono: Duration) -> bool {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner).admit(source, mono)
+    /// Whether `source` may send this handshake message now. One that does not bear our mark is refused before
+    /// it costs the source anything.
+    pub(crate) fn admit(&self, source: IpAddr, datagram: &[u8], mono: Duration) -> Result<(), Reason> {
+        if self.marks.verify_packet(None, datagram, &mut []).is_err() {
+            return Err(Reason::Unauthentic);
+        }
+        let admitted = self.sources.lock().unwrap_or_else(PoisonError::into_inner).admit(source, mono);
+        if admitted { Ok(()) } else { Err(Reason::HandshakeRate) }
     }
 
     /// Finds out by whom an initiation is. `room` takes a cookie reply.
@@ -308,6 +318,8 @@ impl Session {
             let mut scrap = [0; HANDSHAKE_BYTES];
             let _ = tunn.update_timers(&mut scrap);
             self.last_tick = Some(mono);
+            // The keys may just have expired.
+            self.refresh_ready();
         }
         let opened = self.decapsulate(from, datagram, room, mono, Kind::Initiation);
         if matches!(opened, Opened::Answer(_)) {

@@ -4,10 +4,11 @@
 //! A snapshot only leads to a peer. Whether the peer may still exchange packets is decided behind its lock,
 //! so an old snapshot can lead to a removed peer but to no packet.
 
+use crate::address::{in_v4, in_v6};
 use crate::peer::Peer;
 use bulkhead_identity::{NodeName, Now, OverlayAddrs, Timestamp, VerifiedIdentity};
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// All permitted peers, and ourselves.
@@ -27,11 +28,22 @@ pub(crate) struct Me {
     pub(crate) addresses: OverlayAddrs,
     /// When the trust document or the policy ends, whichever is first; the certificate says its own end.
     pub(crate) until: Timestamp,
+    /// The ranges of the mesh.
+    pub(crate) overlay_v6: (Ipv6Addr, u8),
+    pub(crate) overlay_v4: (Ipv4Addr, u8),
 }
 
 impl Me {
     pub(crate) fn has(&self, address: IpAddr) -> bool {
         address == IpAddr::V6(self.addresses.v6) || address == IpAddr::V4(self.addresses.v4)
+    }
+
+    /// Whether a datagram sent there would come back into our own tunnel.
+    pub(crate) fn is_overlay(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => in_v4(v4, self.overlay_v4),
+            IpAddr::V6(v6) => in_v6(v6, self.overlay_v6),
+        }
     }
 }
 

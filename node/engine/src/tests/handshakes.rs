@@ -3,6 +3,7 @@
 use super::attacker::{ATTACKER, BYSTANDER, Scene, VICTIM};
 use super::craft::udp;
 use crate::limits::REJECT_AFTER_MESSAGES;
+use crate::probe::Message;
 use crate::*;
 use proptest::prelude::*;
 use std::net::SocketAddr;
@@ -159,6 +160,47 @@ fn g1_a_flood_from_one_address_does_not_keep_others_out() {
     let mut bystander = scene.peer(BYSTANDER);
     let packet = udp((bystander.v4(), 9), (scene.victim_v4(), 53), b"hello");
     bystander.passes(&scene, &packet);
+}
+
+#[test]
+fn g1_garbage_in_a_peers_name_does_not_keep_the_peer_out() {
+    let scene = Scene::new();
+    let mut bystander = scene.stranger(BYSTANDER);
+    let mut garbage = [0xa5; 148];
+    garbage[..4].copy_from_slice(&[1, 0, 0, 0]);
+    for _ in 0..1000 {
+        assert_eq!(scene.receive(bystander.at, &garbage), (Vec::new(), Vec::new()));
+    }
+    bystander.connect(&scene);
+}
+
+#[test]
+fn a9_a_datagram_from_inside_the_mesh_or_from_nowhere_is_nobodys() {
+    let scene = Scene::new();
+    let mut attacker = scene.peer(ATTACKER);
+    let at = attacker.at;
+    let packet = udp((attacker.v4(), 9), (scene.victim_v4(), 53), b"in a circle");
+    for from in [(attacker.v4(), 51_820), (attacker.v6(), 51_820), (at.ip(), 0)].map(SocketAddr::from) {
+        let datagram = attacker.seal(&scene, &packet);
+        assert_eq!(scene.receive(from, &datagram), (Vec::new(), Vec::new()), "{from}");
+        let initiation = scene.stranger(BYSTANDER).initiation(&scene);
+        assert_eq!(scene.receive(from, &initiation), (Vec::new(), Vec::new()), "{from}");
+    }
+    assert_eq!(scene.endpoint_of(0), Some(at));
+}
+
+#[test]
+fn g3_a_probe_that_is_shorter_than_its_answer_gets_none() {
+    let scene = Scene::new();
+    let mut attacker = scene.peer(ATTACKER);
+    let question = Message::EchoRequest { id: 1 }.encode();
+    let ports = |mine, theirs| ((mine, PROBE_PORT), (theirs, PROBE_PORT));
+    let (from, to) = ports(attacker.v6(), scene.victim_v6());
+    let datagram = attacker.seal(&scene, &udp(from, to, &question));
+    let (packets, answers) = scene.receive(attacker.at, &datagram);
+    assert!(packets.is_empty() && answers.len() == 1 && answers[0].1.len() <= datagram.len());
+    let (from, to) = ports(attacker.v4(), scene.victim_v4());
+    attacker.is_refused(&scene, &udp(from, to, &question), Reason::ProbeRefused);
 }
 
 #[test]
