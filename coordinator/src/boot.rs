@@ -146,6 +146,7 @@ pub fn coordinator(
         issuer: issuer(directory)?,
         policy_keys: vec![directory.key("policy.key")?],
         certificate_lifetime: settings.certificate_lifetime,
+        renewal_grace: settings.renewal_grace,
         addresses: settings.addresses.clone(),
         control: settings.addresses.clone(),
     };

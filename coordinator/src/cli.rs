@@ -90,6 +90,9 @@ pub struct Serve {
     /// Lifetime of node certificates [default: 24h].
     #[arg(long, value_name = "DURATION", env = "BULKHEAD_COORDINATOR_CERTIFICATE_LIFETIME", value_parser = parse_lifetime)]
     pub certificate_lifetime: Option<Duration>,
+    /// How long after its end a node may still renew its certificate, `0` for not at all [default: 30d].
+    #[arg(long, value_name = "DURATION", env = "BULKHEAD_COORDINATOR_RENEWAL_GRACE", value_parser = parse_grace)]
+    pub renewal_grace: Option<Duration>,
     /// What to log [default: info].
     #[arg(long, value_name = "FILTER", env = "BULKHEAD_COORDINATOR_LOG")]
     pub log: Option<String>,
@@ -109,6 +112,10 @@ fn parse_lifetime(text: &str) -> Result<Duration, String> {
     config::lifetime(text).map_err(|e| format!("{e:#}"))
 }
 
+fn parse_grace(text: &str) -> Result<Duration, String> {
+    config::grace(text).map_err(|e| format!("{e:#}"))
+}
+
 impl Serve {
     /// The settings that command line and environment give.
     #[must_use]
@@ -118,6 +125,7 @@ impl Serve {
             listen: self.listen,
             socket: self.socket.clone(),
             certificate_lifetime: self.certificate_lifetime,
+            renewal_grace: self.renewal_grace,
             log: self.log.clone(),
         }
     }

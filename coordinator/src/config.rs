@@ -24,6 +24,10 @@ pub const DEFAULT_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(24 * 3600
 /// Shortest and longest lifetime of node certificates.
 pub const CERTIFICATE_LIFETIMES: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(10)..=Duration::from_secs(30 * 24 * 3600);
+/// How long after its end a node may renew its certificate, unless told otherwise.
+pub const DEFAULT_RENEWAL_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The longest it can be told.
+pub const MAX_RENEWAL_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Largest configuration file.
 const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 
@@ -45,6 +49,11 @@ socket = "/run/bulkhead-coordinator/admin.sock"
 # which a node that hears nothing keeps talking to a revoked one.
 certificate_lifetime = "24h"
 
+# How long after its end a node may still renew its certificate, up to 365d; 0: not at all. It bridges an outage of
+# this coordinator that is longer than the lifetime: until the renewal such a node is told nothing, and its peers
+# refuse it. A node that comes later has to enrol again.
+renewal_grace = "30d"
+
 # What to log, to standard error: error, warn, info, debug, trace; or per module, as tracing understands it.
 log = "info"
 "#;
@@ -60,6 +69,8 @@ pub struct Partial {
     pub socket: Option<PathBuf>,
     /// Of node certificates.
     pub certificate_lifetime: Option<Duration>,
+    /// For certificates that have ended.
+    pub renewal_grace: Option<Duration>,
     /// Log filter.
     pub log: Option<String>,
 }
@@ -75,6 +86,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Of node certificates.
     pub certificate_lifetime: Duration,
+    /// How long after its end a node may renew its certificate.
+    pub renewal_grace: Duration,
 }
 
 impl Partial {
@@ -86,6 +99,7 @@ impl Partial {
             listen: self.listen.or(other.listen),
             socket: self.socket.or(other.socket),
             certificate_lifetime: self.certificate_lifetime.or(other.certificate_lifetime),
+            renewal_grace: self.renewal_grace.or(other.renewal_grace),
             log: self.log.or(other.log),
         }
     }
@@ -102,6 +116,7 @@ impl Partial {
             listen: self.listen.unwrap_or(DEFAULT_LISTEN),
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
             certificate_lifetime: self.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME),
+            renewal_grace: self.renewal_grace.unwrap_or(DEFAULT_RENEWAL_GRACE),
         })
     }
 }
@@ -167,6 +182,7 @@ fn set(settings: &mut Partial, key: &str, value: &Spanned<DeValue<'_>>) -> Resul
             settings.socket = Some(socket);
         }
         "certificate_lifetime" => settings.certificate_lifetime = Some(lifetime(text()?)?),
+        "renewal_grace" => settings.renewal_grace = Some(grace(text()?)?),
         "log" => settings.log = Some(text()?.to_owned()),
         _ => bail!("unknown setting `{key}`"),
     }
@@ -187,14 +203,35 @@ fn addresses(value: &DeValue<'_>) -> Result<Vec<String>> {
 /// # Errors
 /// Not a duration, or outside [`CERTIFICATE_LIFETIMES`].
 pub fn lifetime(text: &str) -> Result<Duration> {
-    let duration: jiff::SignedDuration =
-        text.parse().ok().with_context(|| format!("{text:?} is not a duration, like 24h, 30m or 60s"))?;
-    let duration = Duration::try_from(duration).context("a lifetime cannot be negative")?;
+    let duration = duration(text)?;
     ensure!(
         CERTIFICATE_LIFETIMES.contains(&duration),
         "a certificate lifetime is between 10 s and 30 days, not {text}"
     );
     Ok(duration)
+}
+
+/// Reads a renewal grace such as `30d`, `12h` or `0`.
+///
+/// # Errors
+/// Not a duration, or longer than [`MAX_RENEWAL_GRACE`].
+pub fn grace(text: &str) -> Result<Duration> {
+    let duration = if text == "0" { Duration::ZERO } else { duration(text)? };
+    ensure!(duration <= MAX_RENEWAL_GRACE, "a renewal grace is at most 365 days, not {text}");
+    Ok(duration)
+}
+
+fn duration(text: &str) -> Result<Duration> {
+    // A day is 24 hours here; jiff leaves the word to calendars.
+    let hours =
+        text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()).map(|days| u64::from(days) * 24);
+    let duration = match hours {
+        Some(hours) => jiff::SignedDuration::from_secs(i64::try_from(hours * 3600)?),
+        None => {
+            text.parse().ok().with_context(|| format!("{text:?} is not a duration, like 30d, 24h or 60s"))?
+        }
+    };
+    Duration::try_from(duration).context("a duration cannot be negative")
 }
 
 #[cfg(test)]
@@ -223,6 +260,16 @@ mod tests {
         let problems = parse("log = \"info\"\nlisten = \"unclosed\n").unwrap_err();
         assert!(problems.iter().any(|p| p.starts_with("2:")), "{problems:?}");
         assert!(parse("log = \"a\"\nlog = \"b\"\n").is_err(), "a key given twice is a mistake");
+    }
+
+    #[test]
+    fn a_grace_can_be_none_at_all_and_is_bounded() {
+        assert_eq!(grace("0").unwrap(), Duration::ZERO);
+        assert_eq!(grace("30d").unwrap(), DEFAULT_RENEWAL_GRACE);
+        assert_eq!(grace("365d").unwrap(), MAX_RENEWAL_GRACE);
+        for wrong in ["366d", "-1h", "-1d", "4294967295d", "d", "", "1"] {
+            assert!(grace(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -213,7 +213,9 @@ impl<J: Journal> Running<J> {
         let trust = self.driver.coordinator.trust();
         let published = self.driver.link_trust.load();
         if published.revocations.bytes() != revocations.bytes() || published.trust.bytes() != trust.bytes() {
-            self.driver.link_trust.store(Arc::new(LinkTrust { trust: trust.clone(), revocations }));
+            let renewal_grace = published.renewal_grace;
+            let next = LinkTrust { trust: trust.clone(), revocations, renewal_grace };
+            self.driver.link_trust.store(Arc::new(next));
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A node that reads too slowly loses its link, not the coordinator its memory (G4): the queue is bounded in
 //! messages and in bytes, a write that makes no progress ends the link, and so does the certificate's end,
-//! unless a renewed one for the same key was sent over this link.
+//! unless a renewed one for the same key was sent over this link. One that was made with an ended certificate, to
+//! renew it, lasts [`RENEWAL_TIME`].
 
 use bulkhead_identity::{Certificate, IdentityPublicKey, Timestamp};
 use bulkhead_protocol::control::ToNode;
@@ -20,6 +21,8 @@ pub const MAX_QUEUED_BYTES: usize = 3 * bulkhead_protocol::frame::MAX_FRAME_BYTE
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest sleep before the wall clock is asked again: it may be set.
 const MAX_CLOCK_SLEEP: Duration = Duration::from_secs(15);
+/// A link whose certificate has ended already may last this long, to have it renewed.
+const RENEWAL_TIME: Duration = Duration::from_secs(60);
 /// Time for the last messages to arrive before a link is closed.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -110,6 +113,8 @@ pub fn link(
     key: IdentityPublicKey,
     certificate_end: Timestamp,
 ) -> (LinkSender, LinkWriter) {
+    let wall = crate::clock::wall();
+    let certificate_end = if wall < certificate_end { certificate_end } else { wall.plus(RENEWAL_TIME) };
     let (sender, receiver) = mpsc::channel(MAX_QUEUED_MESSAGES);
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let sender = LinkSender {

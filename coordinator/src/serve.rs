@@ -46,6 +46,7 @@ impl Server {
         let link_trust = Arc::new(ArcSwap::from_pointee(LinkTrust {
             trust: trust.clone(),
             revocations: coordinator.link_revocations(),
+            renewal_grace: settings.renewal_grace,
         }));
         let own = Arc::new(OwnCertificate::issue(
             boot::issuer(&state)?,

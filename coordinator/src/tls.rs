@@ -2,13 +2,14 @@
 //!
 //! TLS 1.3 only. The server shows the coordinator's own certificate, renewed in place. A control link is open
 //! only to a client whose chain passes `identity::verify` against the trust document and the revocations *of
-//! this moment*, with role node. There is no session resumption and no early data: either would skip that check.
+//! this moment*, with role node; one that ended a while ago opens a link that serves its renewal only, which the
+//! engine sees to. There is no session resumption and no early data: either would skip that check.
 
 use arc_swap::ArcSwap;
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::{
     Chain, Claims, IdentityKey, Issuer, Labels, NodeName, Revocations, Role, SpiffeId, Timestamp, Trust,
-    VerifiedIdentity, verify,
+    VerifiedIdentity, VerifyError, verify,
 };
 use rustls::DistinguishedName;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -36,21 +37,35 @@ pub struct LinkTrust {
     pub trust: Trust,
     /// Keys that are refused.
     pub revocations: Arc<Revocations>,
+    /// How long after its end a certificate still opens a link, to be renewed.
+    pub renewal_grace: Duration,
 }
 
 impl LinkTrust {
-    /// Verifies a client's chain: a node, valid at `wall`.
+    /// Verifies a client's chain: a node, valid at `wall` or within the grace after its end. The engine serves the
+    /// latter nothing but a renewal, and only if the registry agrees.
     ///
     /// # Errors
     /// In words, for the log.
     pub fn admit(&self, chain: &[CertificateDer<'_>], wall: Timestamp) -> Result<VerifiedIdentity, String> {
         let chain = Chain::new(chain.iter().map(|c| c.to_vec()).collect()).map_err(|e| e.to_string())?;
-        let identity = verify(&chain, &self.trust, &self.revocations, wall).map_err(|e| e.to_string())?;
+        let identity = self.verify(&chain, wall).map_err(|e| e.to_string())?;
         match identity.role() {
             Role::Node => Ok(identity),
             Role::Gateway | Role::Coordinator | Role::Relay => {
                 Err(format!("a certificate of a {:?} does not open a node's link", identity.role()))
             }
+        }
+    }
+
+    /// By `identity::verify`, now; or, when the leaf has ended within the grace, as of its last second. Trust
+    /// document and revocations are those of now either way.
+    fn verify(&self, chain: &Chain, wall: Timestamp) -> Result<VerifiedIdentity, VerifyError> {
+        match verify(chain, &self.trust, &self.revocations, wall) {
+            Err(VerifyError::Expired(_, end)) if wall < end.plus(self.renewal_grace) => {
+                verify(chain, &self.trust, &self.revocations, Timestamp(end.0.saturating_sub(1)))
+            }
+            judged => judged,
         }
     }
 }
@@ -220,4 +235,107 @@ fn restricted(mut config: ServerConfig, alpn: &[u8]) -> ServerConfig {
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bulkhead_identity::issue::{IssuerLimits, default_ranges};
+    use bulkhead_identity::{
+        Authority, Epoch, OverlayAddrs, RevocationList, TrustDocument, TrustDomain, TunnelKey,
+    };
+    use zeroize::Zeroizing;
+
+    const START: Timestamp = Timestamp(1_800_000_000);
+    const END: Timestamp = Timestamp(START.0 + 60);
+    const TRUST_END: Timestamp = Timestamp(START.0 + 1_000_000);
+    const GRACE: Duration = Duration::from_secs(3600);
+
+    fn key(seed: u8) -> IdentityKey {
+        IdentityKey::from_seed(Zeroizing::new([seed; 32]))
+    }
+
+    /// What links are verified against, and a certificate with this role that ends at [`END`].
+    fn scene(grace: Duration, revoked: &[u8], role: Role) -> (LinkTrust, Vec<CertificateDer<'static>>) {
+        let domain = TrustDomain::parse("acme.example").unwrap();
+        let (v6, v4) = default_ranges(&domain);
+        let limits = IssuerLimits { trust_domain: domain.clone(), label_keys: None, v6, v4 };
+        let from = Timestamp(START.0 - 600);
+        let authority = Authority::create(key(1), &domain, Serial([1; 16]), from, TRUST_END).unwrap();
+        let signed = authority.sign_issuer(key(2).public(), &limits, Serial([2; 16]), from, TRUST_END);
+        let issuer = Issuer::load(key(2), signed.unwrap()).unwrap();
+        let document = TrustDocument {
+            version: Epoch(1),
+            trust_domain: domain.clone(),
+            roots: vec![authority.root_der().to_vec()],
+            operator_keys: vec![key(3).public()],
+            operator_threshold: 1,
+            policy_keys: vec![key(4).public()],
+            policy_threshold: 1,
+            overlay_v6: v6,
+            overlay_v4: v4,
+            issued: from,
+            expires: TRUST_END,
+        };
+        let trust = Trust::stored(&document.sign(&[&key(3)]), START).unwrap();
+        let node = role == Role::Node;
+        let addresses =
+            OverlayAddrs { v6: (u128::from(v6.0) + 10).into(), v4: (u32::from(v4.0) + 10).into() };
+        let claims = Claims {
+            id: SpiffeId { trust_domain: domain, role, name: NodeName::parse("web").unwrap() },
+            identity_key: key(9).public(),
+            tunnel_key: node.then(|| TunnelKey::from_bytes(Zeroizing::new([9; 32])).public()),
+            addresses: node.then_some(addresses),
+            labels: Labels::default(),
+            serial: Serial([9; 16]),
+            not_before: START,
+            not_after: END,
+        };
+        let chain = issuer.issue(&claims).unwrap();
+        let keys = revoked.iter().map(|seed| key(*seed).public()).collect();
+        let list = RevocationList { epoch: Epoch(1), issued: START, serials: Vec::new(), keys };
+        let list = list.sign(&key(3), None);
+        let revocations = Arc::new(Revocations::verify(&list, &trust, Epoch(0), START).unwrap());
+        let ders = chain.certificates().iter().map(|der| CertificateDer::from(der.clone())).collect();
+        (LinkTrust { trust, revocations, renewal_grace: grace }, ders)
+    }
+
+    #[test]
+    fn an_ended_certificate_opens_a_link_within_the_grace_only() {
+        let (link_trust, chain) = scene(GRACE, &[], Role::Node);
+        for (wall, admitted) in [
+            (Timestamp(START.0 - 1), false),
+            (START, true),
+            (END, true),
+            (Timestamp(END.plus(GRACE).0 - 1), true),
+            (END.plus(GRACE), false),
+        ] {
+            assert_eq!(link_trust.admit(&chain, wall).is_ok(), admitted, "{wall}");
+        }
+        let late = link_trust.admit(&chain, END).unwrap();
+        assert!(!late.valid_at(END), "whoever is let in late is seen to be late");
+        let (no_grace, chain) = scene(Duration::ZERO, &[], Role::Node);
+        assert!(no_grace.admit(&chain, Timestamp(END.0 - 1)).is_ok());
+        assert!(no_grace.admit(&chain, END).is_err());
+    }
+
+    #[test]
+    fn the_grace_is_for_the_end_of_the_leaf_alone() {
+        for revoked in [9, 2] {
+            let (link_trust, chain) = scene(GRACE, &[revoked], Role::Node);
+            assert!(link_trust.admit(&chain, END).is_err(), "key {revoked} is revoked");
+        }
+        let (link_trust, chain) = scene(GRACE, &[], Role::Coordinator);
+        assert!(link_trust.admit(&chain, END).is_err(), "another role");
+        let (link_trust, mut chain) = scene(GRACE, &[], Role::Node);
+        let mut leaf = chain[0].to_vec();
+        let last = leaf.len() - 1;
+        leaf[last] ^= 1;
+        chain[0] = CertificateDer::from(leaf);
+        assert!(link_trust.admit(&chain, END).is_err(), "a bad signature");
+        let (link_trust, chain) = scene(Duration::from_secs(10_000_000), &[], Role::Node);
+        assert!(link_trust.admit(&chain, Timestamp(TRUST_END.0 - 1)).is_ok());
+        assert!(link_trust.admit(&chain, TRUST_END).is_err(), "the trust document has ended");
+    }
 }

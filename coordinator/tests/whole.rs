@@ -194,6 +194,7 @@ async fn e8_one_state_directory_serves_one_daemon() {
         listen: ([127, 0, 0, 1], 0).into(),
         socket: deployment.directory.path().join("run/other.sock"),
         certificate_lifetime: bulkhead_coordinator::config::DEFAULT_CERTIFICATE_LIFETIME,
+        renewal_grace: bulkhead_coordinator::config::DEFAULT_RENEWAL_GRACE,
     };
     let refused = bulkhead_coordinator::serve::Server::start(&deployment.root(), settings).await;
     assert!(refused.is_err_and(|e| e.to_string().contains("another coordinator")));

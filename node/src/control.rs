@@ -153,6 +153,9 @@ impl Control {
         requests: &mut mpsc::Receiver<Request>,
     ) -> Result<Ending, LinkError> {
         self.hello(&mut link).await?;
+        if self.has_ended() {
+            self.renewal.hasten(self.daemon.now().wall);
+        }
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -164,11 +167,21 @@ impl Control {
                         return Ok(Ending::Shutdown);
                     }
                     Some(Request::Renew(done)) => self.renew_now(&mut link, done).await?,
+                    Some(Request::Leave { force: false, done }) if self.has_ended() => {
+                        let why = "the certificate has ended, and is not renewed yet".into();
+                        // Whoever asked may have given up.
+                        let _ = done.send(Err(AskError::NotConnected(why)));
+                    }
                     Some(Request::Leave { done, .. }) => return leave(link, done).await,
                 },
                 _ = ticks.tick() => self.tick(&mut link).await?,
             }
         }
+    }
+
+    /// Whether our own certificate has: then the coordinator serves its renewal, and nothing else.
+    fn has_ended(&self) -> bool {
+        self.daemon.now().wall >= self.daemon.me().not_after()
     }
 
     async fn hello(&mut self, link: &mut Link) -> Result<(), LinkError> {
@@ -196,6 +209,11 @@ impl Control {
         if self.renewal.is_due(now.wall) {
             self.renewal.asked(now.mono);
             link.send(&ToCoordinator::RenewBegin).await?;
+        }
+        if self.has_ended() {
+            // Anything but the renewal would end the link.
+            self.save_again();
+            return Ok(());
         }
         if let Some(map) = self.hold.due(&self.daemon.held(), now) {
             tracing::warn!(peers = map.peers.len(), "the map that lacked most peers is applied now");

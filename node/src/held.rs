@@ -37,7 +37,7 @@ pub(crate) struct Held {
     pub(crate) policy: Arc<Policy>,
     /// The revocation list.
     pub(crate) revocations: Arc<Revocations>,
-    /// Our own certificate, valid when it was taken in. It may have expired, or been revoked, since.
+    /// Our own certificate, valid when it was received. It may have ended, or been revoked, since.
     pub(crate) me: VerifiedIdentity,
     /// The peer map: hints and unverified chains.
     pub(crate) map: Arc<PeerMap>,
@@ -68,8 +68,9 @@ pub(crate) struct OwnKeys {
 impl OwnKeys {
     /// Verifies a chain as this node's own certificate.
     ///
-    /// Revocation is judged by [`Held::standing`] instead: a node whose old certificate was replaced while it was
-    /// offline must still be able to ask for the new one.
+    /// Whether it is revoked or has ended is judged by [`Held::standing`] instead: a node whose certificate was
+    /// replaced, or ended, while it was offline must still be able to ask for the next one. One that has ended is
+    /// verified as of its last second, under a trust document that is valid now.
     ///
     /// # Errors
     /// See [`CertificateError`].
@@ -79,7 +80,13 @@ impl OwnKeys {
         trust: &Trust,
         wall: Timestamp,
     ) -> Result<VerifiedIdentity, CertificateError> {
-        let me = verify(chain, trust, &Revocations::default(), wall)?;
+        let none = Revocations::default();
+        let me = match verify(chain, trust, &none, wall) {
+            Err(VerifyError::Expired(_, end)) => {
+                verify(chain, trust, &none, Timestamp(end.0.saturating_sub(1)))?
+            }
+            judged => judged?,
+        };
         let claims = me.claims();
         if claims.id.role != Role::Node {
             return Err(CertificateError::NotMine("its role is not node"));
@@ -182,6 +189,9 @@ impl Held {
         let tunnel = mine.tunnel_key.ok_or(CertificateError::NotMine("no tunnel key is held"))?;
         let keys = OwnKeys { identity: mine.identity_key, tunnel };
         let me = keys.verify_mine(chain, &self.trust, wall)?;
+        if !me.valid_at(wall) {
+            return Err(VerifyError::Expired(me.claims().id.to_string(), me.not_after()).into());
+        }
         if me.claims().id != mine.id {
             return Err(CertificateError::NotMine("another name"));
         }
@@ -364,6 +374,26 @@ mod tests {
         let late = held.me.not_after();
         assert_eq!(held.standing(late), Standing::NotValidNow);
         assert!(held.world(late).peers.is_empty());
+    }
+
+    #[test]
+    fn an_ended_certificate_is_loaded_to_be_renewed_but_not_received() {
+        let domain = Domain::new();
+        let me = Person::new("web", 1);
+        let held = held(&domain, &me);
+        let claims = held.me.claims();
+        let keys = OwnKeys { identity: claims.identity_key, tunnel: claims.tunnel_key.unwrap() };
+        let late = held.me.not_after();
+        let loaded = keys.verify_mine(&domain.chain(&me, 1), &held.trust, late).unwrap();
+        assert!(!loaded.valid_at(late));
+        assert!(matches!(
+            held.with_certificate(&domain.chain(&me, 1), late),
+            Err(CertificateError::Verify(VerifyError::Expired(..)))
+        ));
+        let trust_ended = held.trust.document().expires;
+        assert!(keys.verify_mine(&domain.chain(&me, 1), &held.trust, trust_ended).is_err());
+        let stranger = Domain::new_with(77);
+        assert!(keys.verify_mine(&stranger.chain(&me, 1), &held.trust, late).is_err());
     }
 
     #[test]

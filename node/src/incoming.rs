@@ -69,6 +69,14 @@ impl Control {
             state.observed = Some(crate::socket::plain(observed.0));
         });
         tracing::info!(observed = %observed.0, "connected to the coordinator");
+        let not_after = self.daemon.me().not_after();
+        if now.max(theirs) >= not_after {
+            tracing::info!(
+                not_after = not_after.0,
+                "our certificate has ended: only its renewal is served until then"
+            );
+            self.renewal.hasten(now);
+        }
         if skew.unsigned_abs() > SKEW_WARNING_SECS {
             tracing::warn!(
                 skew_secs = skew,

@@ -2,6 +2,7 @@
 //!
 //! Property: a certificate is renewed at half of its life, so that the other half is there for a coordinator that is
 //! away; nodes enrolled together do not renew together; and what failed is tried again, more often as the end nears.
+//! One that has ended is renewed as soon as there is a link.
 
 use crate::backoff::jitter;
 use crate::handle::{AskError, Reply};
@@ -14,6 +15,8 @@ const JITTER_DIVISOR: u32 = 10;
 const RETRY_DIVISOR: u32 = 8;
 /// But not sooner than this.
 const MIN_RETRY: Duration = Duration::from_secs(2);
+/// Once it has ended there is no hurry that would excuse a stampede: the coordinator may be refusing everyone.
+const ENDED_RETRY: Duration = Duration::from_secs(16);
 /// Nor later.
 const MAX_RETRY: Duration = Duration::from_secs(600);
 /// A renewal without an answer has failed after this.
@@ -32,12 +35,19 @@ impl Renewal {
     pub(crate) fn plan(claims: &Claims, wall: Timestamp) -> Self {
         let life = claims.not_before.until(claims.not_after);
         let half = claims.not_before.plus(life / 2).max(wall);
-        Self { due: half.plus(jitter(life / JITTER_DIVISOR)), asked: None, waiting: None }
+        // Of what is left at most: a certificate begins before it was made, and a short one is over before its jitter.
+        let spread = life.min(wall.until(claims.not_after)) / JITTER_DIVISOR;
+        Self { due: half.plus(jitter(spread)), asked: None, waiting: None }
     }
 
     /// Whether to send the first message of a renewal now.
     pub(crate) fn is_due(&self, wall: Timestamp) -> bool {
         self.asked.is_none() && wall >= self.due
+    }
+
+    /// The certificate has ended, here or by the coordinator's clock: there is nothing to wait for.
+    pub(crate) fn hasten(&mut self, wall: Timestamp) {
+        self.due = self.due.min(wall);
     }
 
     /// A person wants it now. The caller sends the first message.
@@ -79,7 +89,9 @@ impl Renewal {
 
     /// It did not work; the certificate in force ends at `not_after`.
     pub(crate) fn failed(&mut self, wall: Timestamp, not_after: Timestamp, why: AskError) {
-        let pause = (wall.until(not_after) / RETRY_DIVISOR).clamp(MIN_RETRY, MAX_RETRY);
+        let left = wall.until(not_after);
+        let pause =
+            if left.is_zero() { ENDED_RETRY } else { (left / RETRY_DIVISOR).clamp(MIN_RETRY, MAX_RETRY) };
         self.due = wall.plus(pause / 2 + jitter(pause / 2));
         self.finish(Err(why));
     }
@@ -125,6 +137,20 @@ mod tests {
         let me = Domain::new().verified(&Person::new("web", 1));
         let late = Timestamp(me.not_after().0 - 60);
         assert!(Renewal::plan(me.claims(), late).due <= late.plus(life_tenth(&me)));
+    }
+
+    #[test]
+    fn an_ended_certificate_is_renewed_at_once_and_tried_again_soon() {
+        let me = Domain::new().verified(&Person::new("web", 1));
+        let late = me.not_after().plus(Duration::from_secs(3600));
+        let mut renewal = Renewal::plan(me.claims(), late);
+        assert!(renewal.is_due(late));
+        renewal.asked(Duration::ZERO);
+        renewal.failed(late, me.not_after(), AskError::Busy);
+        assert!(!renewal.is_due(late));
+        assert!(renewal.is_due(late.plus(ENDED_RETRY)));
+        renewal.hasten(late);
+        assert!(renewal.is_due(late));
     }
 
     #[test]

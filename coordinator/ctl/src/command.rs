@@ -54,6 +54,9 @@ pub(crate) enum Verb {
     /// The journal of every change.
     #[command(subcommand)]
     Audit(Audit),
+    /// After a restore from a backup, as root on the coordinator's host.
+    #[command(subcommand)]
+    Restore(Restore),
     /// Print shell completions.
     Completions {
         /// For which shell.
@@ -101,6 +104,17 @@ pub(crate) enum Node {
     Remove {
         /// The node's name.
         name: NodeName,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// `restore …`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Restore {
+    /// Take the restored state as true, and end read-only mode.
+    Accept {
         /// Do not ask.
         #[arg(long)]
         yes: bool,

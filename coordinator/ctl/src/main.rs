@@ -11,6 +11,7 @@ mod moment;
 mod node;
 mod policy;
 mod receipts;
+mod restore;
 mod revoke;
 mod screen;
 mod secret_file;
@@ -71,6 +72,7 @@ async fn run(line: CommandLine) -> Result<(), Failure> {
         Verb::Token(verb) => token::run(&mut place.client()?, verb, screen).await,
         Verb::Policy(verb) => policy::run(&place, verb, screen).await,
         Verb::Audit(verb) => audit::run(&mut place.client()?, verb, screen).await,
+        Verb::Restore(verb) => restore::run(&mut place.local(), verb, screen).await,
         Verb::Completions { shell } => shell::completions(shell, screen),
         Verb::Man { directory } => shell::man(&directory, screen),
     }
@@ -88,6 +90,11 @@ impl Place {
             Some(path) => path.clone(),
             None => session::default_path()?,
         })
+    }
+
+    /// The socket, whatever sessions there are.
+    fn local(&self) -> Client {
+        Client::socket(self.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))
     }
 
     /// A socket that was named; else the session; else the socket of a coordinator on this host.

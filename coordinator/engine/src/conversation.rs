@@ -1,6 +1,7 @@
 //! The conversation with a node over its control link. Who the node is was proved by the handshake; what it
 //! may have follows from the registry. It is sent only what is newer than what it holds, and nothing at all
-//! when it holds something newer than we have: then we are a backup, and must not undo what came after.
+//! when it holds something newer than we have: then we are a backup, and must not undo what came after. A node that
+//! comes back with a certificate that ended while we were away may renew it, and until then nothing else.
 
 use crate::command::ConnectionId;
 use crate::coordinator::Coordinator;
@@ -36,9 +37,13 @@ impl Coordinator {
         let known = known.filter(|node| node.identity_key == claims.identity_key);
         let ours = claims.id.role == Role::Node
             && claims.id.trust_domain == self.config.trust.document().trust_domain;
+        let expired = !identity.valid_at(now.wall);
         let refused = match known.filter(|_| ours) {
-            Some(node) if node.is_active() => None,
-            Some(_) => Some(CloseReason::Revoked),
+            Some(node) if !node.is_active() || self.state.revoked.knows(&claims.identity_key) => {
+                Some(CloseReason::Revoked)
+            }
+            Some(node) if expired && !self.may_still_renew(node, identity, now) => Some(CloseReason::Expired),
+            Some(_) => None,
             None => Some(CloseReason::Unknown),
         };
         if let Some(reason) = refused {
@@ -53,7 +58,9 @@ impl Coordinator {
             held: None,
             ahead: false,
             set_aside: false,
+            expired,
             sent: None,
+            proofs: Vec::new(),
             challenge: None,
         };
         if let Some(replaced) = self.links.connect(connection, link, now) {
@@ -70,11 +77,16 @@ impl Coordinator {
     ) {
         // A frame that was under way when the link was closed.
         let Some(link) = self.links.link(arrival.connection) else { return };
-        let (name, greeted) = (link.name.clone(), link.held.is_some());
+        let (name, greeted, expired) = (link.name.clone(), link.held.is_some(), link.expired);
         self.links.touch(&name, now);
         let is_hello = matches!(message, ToCoordinator::Hello { .. });
-        if is_hello == greeted {
-            let how = if greeted { "a second hello" } else { "a message before hello" };
+        let out_of_turn = match (is_hello, greeted) {
+            (true, true) => Some("a second hello"),
+            (false, false) => Some("a message before hello"),
+            (true, false) | (false, true) => (expired && !is_renewal(&message))
+                .then_some("nothing but a renewal before the certificate is renewed"),
+        };
+        if let Some(how) = out_of_turn {
             self.links.disconnect(arrival.connection);
             effects.close(arrival.connection, CloseReason::Misbehaved(how));
             return;
@@ -152,7 +164,7 @@ impl Coordinator {
     }
 
     /// Sends everything that is newer than `held`. Revocations come before the policy and the map, so that
-    /// nothing is admitted that is refused a moment later.
+    /// nothing is admitted that is refused a moment later. A link without a valid certificate is sent nothing.
     pub(crate) fn bring_up_to_date(
         &mut self,
         connection: ConnectionId,
@@ -160,6 +172,9 @@ impl Coordinator {
         now: Now,
         effects: &mut Effects,
     ) {
+        if self.links.link(connection).is_none_or(|link| link.expired) {
+            return;
+        }
         let ours = self.held();
         if held.trust_version < ours.trust_version {
             effects.send(connection, ToNode::Trust { document: self.config.trust.bytes().to_vec() });
@@ -179,6 +194,9 @@ impl Coordinator {
             effects.send(connection, ToNode::Certificate { chain: node.certificate.chain.clone() });
         }
         self.send_map(connection, &name, now, effects);
+        if let Some(link) = self.links.link_mut(connection) {
+            link.prove_by_map(ours.generation);
+        }
         self.flush_due_maps(now, effects);
     }
 
@@ -249,14 +267,30 @@ impl Coordinator {
         if ahead {
             return;
         }
+        // What an earlier link proved stays proved: a node's generation only grows.
+        let before = self.receipts.latest(name).map_or(0, |view| view.generation);
+        let proved = self.links.link(arrival.connection).and_then(|link| link.proved(receipt));
+        let generation = before.min(receipt.generation.0).max(proved.map_or(0, |proved| proved.0));
         let view = ReceiptView {
             node: name.to_string(),
             epoch: receipt.epoch.0,
-            generation: receipt.generation.0,
+            generation,
             wall: receipt.wall,
             arrived_ms: arrival.arrived_ms,
         };
         self.receipts.record(name, view);
+    }
+}
+
+/// What a node may say while its certificate has ended.
+fn is_renewal(message: &ToCoordinator) -> bool {
+    match message {
+        ToCoordinator::Hello { .. } | ToCoordinator::RenewBegin | ToCoordinator::RenewFinish { .. } => true,
+        ToCoordinator::Endpoints { .. }
+        | ToCoordinator::Acknowledge { .. }
+        | ToCoordinator::WantSnapshot
+        | ToCoordinator::Refused { .. }
+        | ToCoordinator::Leave => false,
     }
 }
 

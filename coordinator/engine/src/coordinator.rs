@@ -32,6 +32,8 @@ pub struct Config {
     pub policy_keys: Vec<IdentityKey>,
     /// Of node certificates.
     pub certificate_lifetime: Duration,
+    /// How long after its end a certificate may still be renewed; zero: not at all.
+    pub renewal_grace: Duration,
     /// `host:port` of the HTTPS listeners, written into join tokens.
     pub addresses: Vec<String>,
     /// `host:port` of the control links, told to nodes at enrolment.
@@ -70,7 +72,7 @@ impl Coordinator {
             receipts: Receipts::default(),
             pending: Pending::default(),
             reach: Reach::default(),
-            maps: Maps::default(),
+            maps: Maps::starting(now),
             link_revocations: Arc::default(),
             now,
         };

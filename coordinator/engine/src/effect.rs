@@ -33,6 +33,8 @@ pub enum CloseReason {
     Replaced,
     /// It speaks a version of the protocol that we do not.
     Protocol,
+    /// Its certificate ended, and is not one that may still be renewed.
+    Expired,
     /// It broke the rules of the conversation.
     Misbehaved(&'static str),
 }
@@ -47,6 +49,7 @@ impl CloseReason {
             Self::Replaced => 3,
             Self::Protocol => 4,
             Self::Misbehaved(_) => 5,
+            Self::Expired => 6,
         }
     }
 
@@ -58,6 +61,7 @@ impl CloseReason {
             Self::Unknown => "this node is not enrolled here",
             Self::Replaced => "this node opened a newer link",
             Self::Protocol => "this version of the protocol is not spoken here",
+            Self::Expired => "the certificate ended too long ago to be renewed: enrol again",
             Self::Misbehaved(how) => how,
         }
     }

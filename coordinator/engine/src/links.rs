@@ -6,10 +6,14 @@ use crate::challenge::Open;
 use crate::timing::{RENEWAL_BURST, RENEWAL_INTERVAL};
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::{Epoch, Generation, NodeName, Now, Timestamp};
-use bulkhead_protocol::control::{Endpoint, PeerMap};
+use bulkhead_protocol::control::{Endpoint, MapSequence, PeerMap, Receipt};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// Generations for which a link remembers the map that goes with them; a node that is further behind proves the
+/// later ones only.
+const MAX_PROOFS: usize = 16;
 
 /// What a node says it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +44,41 @@ pub(crate) struct Link {
     pub(crate) ahead: bool,
     /// Nothing may be pushed to it: it is ahead, or we were restored and nobody has accepted that.
     pub(crate) set_aside: bool,
+    /// Its certificate had ended when the link was made, and is not renewed yet: nothing but a renewal is served.
+    pub(crate) expired: bool,
     /// The last map sent; `None` asks for a snapshot.
     pub(crate) sent: Option<PeerMap>,
+    /// The map that went with each generation, oldest first.
+    pub(crate) proofs: Vec<(Generation, MapSequence)>,
     /// A renewal under way.
     pub(crate) challenge: Option<Open>,
+}
+
+impl Link {
+    /// Whether documents and maps are for it.
+    pub(crate) fn is_served(&self) -> bool {
+        self.held.is_some() && !self.set_aside && !self.expired
+    }
+
+    /// Whoever enforces `generation` on this link also holds the map sent last.
+    pub(crate) fn prove_by_map(&mut self, generation: Generation) {
+        let Some(sent) = &self.sent else { return };
+        self.proofs.retain(|(earlier, _)| *earlier < generation);
+        self.proofs.push((generation, sent.sequence));
+        if self.proofs.len() > MAX_PROOFS {
+            self.proofs.remove(0);
+        }
+    }
+
+    /// The generation that a receipt proves: policy and map, both sent on this link. A policy alone lets nobody
+    /// new in as long as the map before it is in force.
+    pub(crate) fn proved(&self, receipt: &Receipt) -> Option<Generation> {
+        let sent = self.sent.as_ref()?;
+        let covers = |(generation, map): &&(Generation, MapSequence)| {
+            *generation <= receipt.generation && (*map..=sent.sequence).contains(&receipt.map)
+        };
+        self.proofs.iter().rev().find(covers).map(|(generation, _)| *generation)
+    }
 }
 
 /// What was last seen of a node, also after its link ended.
@@ -126,13 +161,20 @@ impl Links {
         self.by_connection.get_mut(&connection)
     }
 
+    /// See [`Link::prove_by_map`], for every link that follows us.
+    pub(crate) fn prove_by_maps(&mut self, generation: Generation) {
+        for link in self.by_connection.values_mut().filter(|link| link.is_served()) {
+            link.prove_by_map(generation);
+        }
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionId, &mut Link)> {
         self.by_connection.iter_mut().map(|(connection, link)| (*connection, link))
     }
 
-    /// The links that said `Hello` and follow us.
+    /// The links that said `Hello`, follow us, and have a certificate that counts.
     pub(crate) fn following(&self) -> impl Iterator<Item = (ConnectionId, &NodeName)> {
-        let following = self.by_connection.iter().filter(|(_, link)| link.held.is_some() && !link.set_aside);
+        let following = self.by_connection.iter().filter(|(_, link)| link.is_served());
         following.map(|(connection, link)| (*connection, &link.name))
     }
 

@@ -40,7 +40,16 @@ pub(crate) struct Maps {
     expired: Timestamp,
 }
 
+/// A life of the coordinator begins this much further on per second, so that no two lives number their maps alike: a
+/// receipt names one map of one life.
+const SEQUENCES_PER_SECOND: u64 = 1 << 20;
+
 impl Maps {
+    /// Without maps yet.
+    pub(crate) fn starting(now: Now) -> Self {
+        Self { sequence: now.wall.0.saturating_mul(SEQUENCES_PER_SECOND), ..Self::default() }
+    }
+
     /// What those who may talk to `name` see of it is out of date. Nodes without a link get a whole map when
     /// they return.
     pub(crate) fn mark_peers(&mut self, reach: &Reach, links: &Links, name: &NodeName) {

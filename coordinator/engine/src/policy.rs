@@ -283,8 +283,10 @@ impl Coordinator {
         for (connection, _) in self.links.following() {
             effects.send(connection, message.clone());
         }
+        let generation = policy.generation;
         self.reindex(rules, now);
         self.flush_maps(now, effects);
+        self.links.prove_by_maps(generation);
         Ok(())
     }
 

@@ -98,7 +98,7 @@ impl Refusal {
     /// Restored from a backup and not accepted yet.
     pub(crate) fn read_only(why: &str) -> Self {
         Self::new(Class::Unavailable, "BH-C002", format!("the coordinator is read-only: {why}"))
-            .help("check that nothing revoked since the backup is active, then accept the restore as root on the coordinator's host")
+            .help("check that nothing revoked since the backup is active, then accept the restore as root on the coordinator's host: bulkheadctl restore accept")
     }
 
     pub(crate) fn no_such(what: &str, which: &str) -> Self {

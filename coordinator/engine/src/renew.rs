@@ -1,19 +1,35 @@
 //! Renewal over the control link. The link's own key must sign, so nobody renews with another node's (D14);
 //! the certificate says what the registry says, whatever the request would like. A new tunnel key must be
 //! nobody else's, and ends the certificate of the old one.
+//!
+//! A certificate that ended while the coordinator was away is renewed too, for the grace of the
+//! [configuration](crate::Config): the registry still knows the node, so nothing is granted that it did not have.
+//! Its peers refuse the old certificate all the same.
 
 use crate::challenge::Open;
+use crate::command::ConnectionId;
 use crate::conversation::{Arrival, refuse};
 use crate::coordinator::Coordinator;
 use crate::effect::Effects;
 use crate::event::{Actor, Change};
+use crate::links::Held;
 use crate::refusal::{Class, Refusal};
-use crate::registry::Subject;
+use crate::registry::{NodeRecord, Subject};
 use crate::revoke::Stride;
-use bulkhead_identity::{CertificateRequest, NodeName, Now};
+use bulkhead_identity::{CertificateRequest, NodeName, Now, VerifiedIdentity};
 use bulkhead_protocol::control::ToNode;
 
 impl Coordinator {
+    /// Whether a certificate that has ended may still be renewed: soon enough, for the keys of this node, and under
+    /// the issuer that would sign the next one.
+    pub(crate) fn may_still_renew(&self, node: &NodeRecord, identity: &VerifiedIdentity, now: Now) -> bool {
+        let (claims, issuer) = (identity.claims(), &self.config.issuer);
+        let end = claims.not_after;
+        let by_us = identity.chain().certificates().get(1).is_some_and(|der| der == issuer.certificate());
+        let in_time = end <= now.wall && now.wall < end.plus(self.config.renewal_grace);
+        in_time && by_us && now.wall < issuer.not_after() && claims.tunnel_key == Some(node.tunnel_key)
+    }
+
     pub(crate) fn renew_begin(&mut self, arrival: &Arrival<'_>, now: Now, effects: &mut Effects) {
         let Some(link) = self.links.link_mut(arrival.connection) else { return };
         let open = Open::new(arrival.entropy, now);
@@ -57,7 +73,11 @@ impl Coordinator {
             return Err(refused("the request is not by the key of this link"));
         }
         let changed = node.tunnel_key != tunnel_key;
-        let taken = |other: &crate::NodeRecord| other.name != *name && other.tunnel_key == tunnel_key;
+        let expired = self.links.link(arrival.connection).is_some_and(|link| link.expired);
+        if changed && expired {
+            return Err(refused("a certificate that has ended is renewed for the same tunnel key only"));
+        }
+        let taken = |other: &NodeRecord| other.name != *name && other.tunnel_key == tunnel_key;
         if changed && self.state.nodes.values().any(taken) {
             return Err(refused("the tunnel key belongs to another node"));
         }
@@ -70,14 +90,25 @@ impl Coordinator {
         let revocation = revocation.transpose()?;
         let change = Change::NodeRenewed { name: name.clone(), tunnel_key, certificate, revocation };
         self.commit(Actor::Node(name.clone()), change, now, effects)?;
+        let returned = self.end_expiry(arrival.connection);
         self.send_certificate(name, effects);
         self.refresh(name);
         if changed {
             self.flush_maps(now, effects);
             self.push_revocations(effects, |_| true);
         }
-        self.flush_due_maps(now, effects);
+        match returned {
+            // What it missed while its certificate had ended.
+            Some(held) => self.bring_up_to_date(arrival.connection, held, now, effects),
+            None => self.flush_due_maps(now, effects),
+        }
         Ok(())
+    }
+
+    /// From now on an ordinary link; what its node holds, if it was none before.
+    fn end_expiry(&mut self, connection: ConnectionId) -> Option<Held> {
+        let link = self.links.link_mut(connection)?;
+        std::mem::take(&mut link.expired).then_some(link.held).flatten()
     }
 
     /// Sends a node its own certificate, if it is connected.
@@ -86,7 +117,7 @@ impl Coordinator {
         let (Some(node), Some(link)) = (self.state.nodes.get(name), self.links.link_mut(connection)) else {
             return;
         };
-        if link.held.is_none() || link.set_aside {
+        if !link.is_served() {
             return;
         }
         link.serial = node.certificate.serial;

@@ -3,6 +3,7 @@
 
 mod admins;
 mod enrolment;
+mod expiry;
 mod laws;
 mod links;
 mod policy;

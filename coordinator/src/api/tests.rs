@@ -4,7 +4,7 @@
 use super::*;
 use crate::boot;
 use crate::clock::Clock;
-use crate::config::{DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_LISTEN, Settings};
+use crate::config::{DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_LISTEN, DEFAULT_RENEWAL_GRACE, Settings};
 use crate::driver::Driver;
 use crate::journal::Options;
 use crate::state_dir::StateDir;
@@ -33,11 +33,16 @@ fn deployment() -> Deployment {
         listen: DEFAULT_LISTEN,
         socket: root.join("admin.sock"),
         certificate_lifetime: DEFAULT_CERTIFICATE_LIFETIME,
+        renewal_grace: DEFAULT_RENEWAL_GRACE,
     };
     let clock = Clock::start();
     let coordinator = boot::coordinator(&state, recovered.state, &settings, &clock).unwrap();
     let trust = coordinator.trust().clone();
-    let link_trust = LinkTrust { trust: trust.clone(), revocations: coordinator.link_revocations() };
+    let link_trust = LinkTrust {
+        trust: trust.clone(),
+        revocations: coordinator.link_revocations(),
+        renewal_grace: DEFAULT_RENEWAL_GRACE,
+    };
     let journal = recovered.journal.reader();
     let driver = Driver {
         coordinator,

@@ -2,7 +2,7 @@
 //! real QUIC, verified the way nodes and administrators verify.
 #![allow(dead_code, unreachable_pub)]
 
-use bulkhead_coordinator::config::{DEFAULT_CERTIFICATE_LIFETIME, Settings};
+use bulkhead_coordinator::config::{DEFAULT_CERTIFICATE_LIFETIME, DEFAULT_RENEWAL_GRACE, Settings};
 use bulkhead_coordinator::serve::Server;
 use bulkhead_identity::{
     CertificateRequest, Chain, Challenge, ChallengeKey, Epoch, Generation, IdentityKey, Revocations, Role,
@@ -75,6 +75,7 @@ impl Deployment {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             socket: self.socket(),
             certificate_lifetime: DEFAULT_CERTIFICATE_LIFETIME,
+            renewal_grace: DEFAULT_RENEWAL_GRACE,
         };
         self.server = Some(Server::start(root, settings).await.unwrap());
     }

@@ -5,6 +5,7 @@ use crate::{AdminCall, Class, Reply};
 use bulkhead_acl::Sources;
 use bulkhead_identity::Generation;
 use bulkhead_protocol::admin::{Can, PolicyText, Rollback};
+use bulkhead_protocol::control::MapSequence;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -146,4 +147,47 @@ fn a_policy_is_in_force_after_a_restart_long_after_its_bundle_ended() {
     scene.wait(Duration::from_secs(1));
     scene.tick();
     assert_eq!(scene.peers(db_link).len(), 1);
+}
+
+#[test]
+fn a_receipt_for_the_policy_without_its_map_does_not_count() {
+    let mut scene = Scene::new();
+    let (db, web) = (scene.node("db", "role=db"), scene.node("web", "role=web"));
+    let links = [scene.online(&db), scene.online(&web)];
+    for (machine, link) in [&db, &web].into_iter().zip(links) {
+        scene.acknowledge(machine, link);
+    }
+    let before = scene.map(links[1]).sequence;
+    scene.apply(web_to_db());
+    let waiting = |scene: &mut Scene| {
+        let Ok(Reply::Acknowledged(status)) = scene.admin(AdminCall::PolicyAck(1)) else { panic!() };
+        status.waiting
+    };
+    // The policy came before the map that lets db in: what is in force is the old map.
+    scene.acknowledge_map(&web, links[1], before);
+    scene.acknowledge(&db, links[0]);
+    assert_eq!(waiting(&mut scene), ["web"]);
+    // Nor does a map that was never sent here.
+    scene.acknowledge_map(&web, links[1], MapSequence(u64::MAX));
+    assert_eq!(waiting(&mut scene), ["web"]);
+    scene.acknowledge(&web, links[1]);
+    assert!(waiting(&mut scene).is_empty());
+}
+
+#[test]
+fn a_map_of_an_earlier_life_proves_nothing() {
+    let mut scene = Scene::new();
+    let (_, web) = (scene.node("db", "role=db"), scene.node("web", "role=web"));
+    scene.apply(web_to_db());
+    let link = scene.online(&web);
+    let earlier = scene.map(link).sequence;
+    scene.wait(Duration::from_secs(1));
+    let mut scene = scene.restarted(scene.journal.len());
+    let link = scene.online(&web);
+    scene.acknowledge_map(&web, link, earlier);
+    let Ok(Reply::Acknowledged(status)) = scene.admin(AdminCall::PolicyAck(1)) else { panic!() };
+    assert_eq!(status.waiting, ["web"]);
+    scene.acknowledge(&web, link);
+    let Ok(Reply::Acknowledged(status)) = scene.admin(AdminCall::PolicyAck(1)) else { panic!() };
+    assert_eq!(status.acknowledged.len(), 1);
 }

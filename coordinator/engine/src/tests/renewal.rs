@@ -14,7 +14,12 @@ fn challenge(scene: &mut Scene, link: ConnectionId) -> (Challenge, ChallengeKey)
     (*challenge, *key)
 }
 
-fn renew(scene: &mut Scene, link: ConnectionId, identity: &IdentityKey, tunnel: &TunnelKey) -> bool {
+pub(super) fn renew(
+    scene: &mut Scene,
+    link: ConnectionId,
+    identity: &IdentityKey,
+    tunnel: &TunnelKey,
+) -> bool {
     let (challenge, key) = challenge(scene, link);
     let request = CertificateRequest::create(identity, tunnel, &challenge, &key);
     let before = scene.inbox[&link].len();

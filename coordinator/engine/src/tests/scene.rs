@@ -9,13 +9,13 @@ use bulkhead_acl::Sources;
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::issue::{IssuerLimits, default_ranges};
 use bulkhead_identity::{
-    Authority, CertificateRequest, Chain, Challenge, ChallengeKey, Epoch, Generation, IdentityKey, Issuer,
-    Labels, NodeName, Now, Revocations, Timestamp, Trust, TrustDocument, TrustDomain, TunnelKey,
-    VerifiedIdentity, verify,
+    Authority, Certificate, CertificateRequest, Chain, Challenge, ChallengeKey, Epoch, Generation,
+    IdentityKey, Issuer, Labels, NodeName, Now, Revocations, Timestamp, Trust, TrustDocument, TrustDomain,
+    TunnelKey, VerifiedIdentity, verify,
 };
 use bulkhead_protocol::PROTOCOL_VERSION;
 use bulkhead_protocol::admin::{Applied, CreateToken, PolicyText, Revoke, RevokeStatus, SetLabels};
-use bulkhead_protocol::control::{Endpoint, MapUpdate, PeerMap, Receipt, ToCoordinator, ToNode};
+use bulkhead_protocol::control::{Endpoint, MapSequence, MapUpdate, PeerMap, Receipt, ToCoordinator, ToNode};
 use bulkhead_protocol::token::{Token, secret_hash};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 pub(super) const START: Timestamp = Timestamp(1_800_000_000);
 pub(super) const BOOTSTRAP: [u8; 32] = [0xb0; 32];
 pub(super) const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+pub(super) const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 const YEAR: u64 = 365 * 24 * 3600;
 
 pub(super) fn name(text: &str) -> NodeName {
@@ -60,6 +61,7 @@ pub(super) fn config() -> Config {
         issuer: Issuer::load(key(2), issuer).unwrap(),
         policy_keys: vec![key(4)],
         certificate_lifetime: LIFETIME,
+        renewal_grace: GRACE,
         addresses: vec!["bulkhead.acme.example:8443".to_owned()],
         control: vec!["bulkhead.acme.example:8443".to_owned()],
     }
@@ -100,6 +102,13 @@ impl Machine {
     pub(super) fn identity(&self, scene: &Scene) -> VerifiedIdentity {
         let trust = scene.coordinator.trust();
         verify(&self.chain, trust, &Revocations::default(), scene.now.wall).unwrap()
+    }
+
+    /// As a control link verifies a certificate that has ended: as of its last second.
+    pub(super) fn last_identity(&self, scene: &Scene) -> VerifiedIdentity {
+        let end = Certificate::parse(self.chain.leaf()).unwrap().claims.not_after;
+        let trust = scene.coordinator.trust();
+        verify(&self.chain, trust, &Revocations::default(), Timestamp(end.0 - 1)).unwrap()
     }
 }
 
@@ -258,9 +267,12 @@ impl Scene {
     }
 
     pub(super) fn connect(&mut self, machine: &Machine) -> ConnectionId {
+        self.connect_as(machine.identity(self))
+    }
+
+    pub(super) fn connect_as(&mut self, identity: VerifiedIdentity) -> ConnectionId {
         self.draws += 1;
         let connection = ConnectionId(self.draws);
-        let identity = machine.identity(self);
         self.handle(Command::Connected {
             connection,
             identity,
@@ -296,8 +308,12 @@ impl Scene {
     }
 
     pub(super) fn acknowledge(&mut self, machine: &Machine, connection: ConnectionId) {
-        let (generation, epoch, map) =
-            (self.generation(connection), self.epoch(connection), self.map(connection).sequence);
+        self.acknowledge_map(machine, connection, self.map(connection).sequence);
+    }
+
+    /// Everything that was sent, but this map.
+    pub(super) fn acknowledge_map(&mut self, machine: &Machine, connection: ConnectionId, map: MapSequence) {
+        let (generation, epoch) = (self.generation(connection), self.epoch(connection));
         let receipt =
             Receipt::sign(&machine.identity, machine.name.clone(), generation, epoch, self.now.wall, map);
         self.say(
