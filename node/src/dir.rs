@@ -102,7 +102,7 @@ impl SecretDir {
         })?;
         let dir = Self { fd, path: path.into() };
         dir.check(path, &dir.stat(&dir.fd, path)?, WRITABLE_BY_OTHERS)?;
-        dir.check_parent()?;
+        dir.check_ancestors()?;
         Ok(dir)
     }
 
@@ -181,7 +181,7 @@ impl SecretDir {
     /// # Errors
     /// [`DirError::Io`]; the old file, if there was one, is whole and in place.
     pub(crate) fn write(&self, name: &'static str, bytes: &[u8]) -> Result<(), DirError> {
-        let aside = format!(".{name}.new");
+        let aside = aside(name);
         let io = |what| {
             let path = self.path.join(name);
             move |source: io::Error| DirError::Io { what, path, source }
@@ -203,12 +203,14 @@ impl SecretDir {
             .map_err(|errno| io("put in place")(errno.into()))
     }
 
-    /// Removes a file; one that is not there is removed already.
+    /// Removes a file, and what a process that was killed while writing it left; one that is not there is removed
+    /// already.
     ///
     /// # Errors
     /// [`DirError::Io`].
     pub(crate) fn remove(&self, name: &'static str) -> Result<(), DirError> {
         self.unlink(name)?;
+        self.unlink(&aside(name))?;
         rustix::fs::fsync(&self.fd).map_err(|errno| DirError::Io {
             what: "sync",
             path: self.path.clone(),
@@ -248,25 +250,36 @@ impl SecretDir {
         Ok(())
     }
 
-    /// Whoever may rename in the parent may swap the whole directory.
-    fn check_parent(&self) -> Result<(), DirError> {
-        let Some(parent) = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
-            return Ok(());
-        };
-        let stat = rustix::fs::stat(parent).map_err(|errno| DirError::Io {
-            what: "stat",
-            path: parent.into(),
-            source: errno.into(),
+    /// Whoever may rename in a directory above may swap the whole of this one.
+    fn check_ancestors(&self) -> Result<(), DirError> {
+        let real = std::fs::canonicalize(&self.path).map_err(|source| DirError::Io {
+            what: "find the real path of",
+            path: self.path.clone(),
+            source,
         })?;
-        let me = rustix::process::geteuid().as_raw();
-        if stat.st_uid != me && stat.st_uid != 0 {
-            return Err(unsafe_path(parent, format!("it belongs to user {}", stat.st_uid)));
-        }
-        if stat.st_mode & WRITABLE_BY_OTHERS != 0 && stat.st_mode & STICKY == 0 {
-            return Err(unsafe_path(parent, "other users may write in it".into()));
-        }
-        Ok(())
+        real.ancestors().skip(1).try_for_each(check_ancestor)
     }
+}
+
+fn check_ancestor(path: &Path) -> Result<(), DirError> {
+    let stat = rustix::fs::stat(path).map_err(|errno| DirError::Io {
+        what: "stat",
+        path: path.into(),
+        source: errno.into(),
+    })?;
+    let me = rustix::process::geteuid().as_raw();
+    if stat.st_uid != me && stat.st_uid != 0 {
+        return Err(unsafe_path(path, format!("it belongs to user {}", stat.st_uid)));
+    }
+    if stat.st_mode & WRITABLE_BY_OTHERS != 0 && stat.st_mode & STICKY == 0 {
+        return Err(unsafe_path(path, "other users may write in it".into()));
+    }
+    Ok(())
+}
+
+/// Where a file is written before it gets its name.
+fn aside(name: &str) -> String {
+    format!(".{name}.new")
 }
 
 fn unsafe_path(path: &Path, why: String) -> DirError {
@@ -341,6 +354,27 @@ mod tests {
         check_refused(SecretDir::open(&temp.path().join("link")));
         std::fs::set_permissions(&real, PermissionsExt::from_mode(0o770)).unwrap();
         check_refused(SecretDir::open(&real));
+    }
+
+    #[test]
+    fn a_directory_below_one_that_others_may_rename_in_is_refused_e3() {
+        let temp = tempfile::tempdir().unwrap();
+        let state = temp.path().join("shared/mine/state");
+        std::fs::create_dir_all(&state).unwrap();
+        SecretDir::open(&state).unwrap();
+        let shared = temp.path().join("shared");
+        std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o777)).unwrap();
+        check_refused(SecretDir::open(&state));
+        std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o1777)).unwrap();
+        SecretDir::open(&state).unwrap();
+    }
+
+    #[test]
+    fn removing_a_file_removes_what_a_killed_write_left_of_it() {
+        let (temp, dir) = dir();
+        std::fs::write(temp.path().join(".a.new"), b"a key").unwrap();
+        dir.remove("a").unwrap();
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
     }
 
     #[test]

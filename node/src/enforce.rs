@@ -1,7 +1,8 @@
 //! Brings what is held into force: the one place where the daemon calls `Engine::apply`.
 //!
-//! Property: when [`Enforcer::enforce`] returns, the engine lets through nothing that what is held does not permit
-//! (teardown law). Whatever is promised to the coordinator is promised after that.
+//! Property: when [`Enforcer::enforce`] returns, nothing that what is held does not permit passes any more: the
+//! engine lets none through (teardown law), and what it had let through before is handed over. Whatever is promised
+//! to the coordinator is promised after that.
 
 use crate::clock::Clock;
 use crate::held::{Held, Standing};
@@ -30,8 +31,10 @@ impl Enforcer {
     pub(crate) fn enforce(&self, held: &Held) {
         let now = self.clock.now();
         let mut out = Output::new();
-        let changes = self.engine.apply(held.world(now.wall), &mut out, now);
-        self.transmit.flush(&mut out);
+        let world = held.world(now.wall);
+        let changes = self.transmit.carry(&mut out, |out| self.engine.apply(world, out, now));
+        // A data thread may have let a packet through just before, and not yet have handed it over.
+        self.transmit.settle();
         match held.standing(now.wall) {
             Standing::Good => {}
             Standing::Revoked => tracing::warn!("our certificate is revoked: no peer is admitted"),

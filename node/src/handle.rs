@@ -196,9 +196,7 @@ impl DaemonHandle {
     /// Runs `act` with an empty engine output and sends what it produced: for `engine.probe`.
     pub(crate) fn with_output<R>(&self, act: impl FnOnce(&Engine, Now, &mut Output) -> R) -> R {
         let mut out = Output::default();
-        let result = act(&self.0.engine, self.now(), &mut out);
-        self.0.transmit.flush(&mut out);
-        result
+        self.0.transmit.carry(&mut out, |out| act(&self.0.engine, self.now(), out))
     }
 
     /// Renews the certificate now; returns when the new one is in force.

@@ -11,7 +11,7 @@ use crate::netlink::Prefix;
 use bulkhead_acl::Policy;
 use bulkhead_identity::keys::KeyError;
 use bulkhead_identity::trust::TrustError;
-use bulkhead_identity::{Chain, IdentityKey, Revocations, Timestamp, Trust, TunnelKey};
+use bulkhead_identity::{Chain, Epoch, IdentityKey, Revocations, Timestamp, Trust, TunnelKey};
 use bulkhead_protocol::control::{MapUpdate, PeerMap};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -33,12 +33,12 @@ const ALL: [&str; 8] = [CERTIFICATE, IDENTITY_KEY, TUNNEL_KEY, POLICY, REVOCATIO
 /// The remedy when nothing else helps.
 const AGAIN: &str = "bulkhead leave --force, then bulkhead up --token-file FILE";
 const SCHEMA: &str = "bulkhead.node/1";
+/// Of the first revocation list; the coordinator sends none before.
+const FIRST_EPOCH: Epoch = Epoch(1);
 
 /// One file of what is held, to be saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
-    /// Before all others: a document must never be on disk without its mark.
-    Marks,
     /// The trust document.
     Trust,
     /// The revocation list.
@@ -47,7 +47,10 @@ pub(crate) enum Part {
     Policy,
     /// The peer map.
     Map,
-    /// Our own certificate.
+    /// After the documents: a power cut in between leaves one that is newer than its mark, which is in force. The
+    /// other way round the node would wait for a document that it never had on disk, and admit nobody (P3).
+    Marks,
+    /// Our own certificate; last at enrolment, see [`CERTIFICATE`].
     Certificate,
 }
 
@@ -96,7 +99,7 @@ pub(crate) enum LoadError {
     #[error("the stored trust document is not in force; enrol again: {AGAIN}")]
     Trust(#[from] TrustError),
     /// The stored certificate does not verify.
-    #[error("the stored certificate is not in force; if it has expired, enrol again: {AGAIN}")]
+    #[error("the stored certificate is not in force; enrol again: {AGAIN}")]
     Certificate(#[from] CertificateError),
 }
 
@@ -163,13 +166,23 @@ impl Store {
         let mut dropped = Vec::new();
         if let Some(bytes) = self.dir.read(REVOCATIONS)? {
             match Revocations::verify(&bytes, &held.trust, node.marks.epoch, wall) {
-                Ok(revocations) => held.revocations = Arc::new(revocations),
-                Err(error) => dropped.push(error.to_string()),
+                Ok(revocations) => {
+                    held.marks.epoch = held.marks.epoch.max(revocations.epoch());
+                    held.revocations = Arc::new(revocations);
+                }
+                Err(error) => {
+                    // There was a list, even if its mark was never written.
+                    held.marks.epoch = held.marks.epoch.max(FIRST_EPOCH);
+                    dropped.push(error.to_string());
+                }
             }
         }
         if let Some(bytes) = self.dir.read(POLICY)? {
             match Policy::verify(&bytes, &held.trust, node.marks.generation, wall) {
-                Ok(policy) => held.policy = Arc::new(policy),
+                Ok(policy) => {
+                    held.marks.generation = held.marks.generation.max(policy.generation());
+                    held.policy = Arc::new(policy);
+                }
                 Err(error) => dropped.push(error.to_string()),
             }
         }
@@ -380,12 +393,38 @@ mod tests {
     }
 
     #[test]
+    fn a_power_cut_between_two_files_leaves_what_was_in_force() {
+        let (domain, me) = (Domain::new(), Person::new("web", 1));
+        let (temp, store, held) = enrolled(&domain, &me);
+        let old = held.with_policy(&domain.policy(1, 0), NOW).unwrap();
+        let old = old.with_revocations(&domain.revocations(1, &[]), NOW).unwrap();
+        save(&store, &old, Part::Policy);
+        save(&store, &old, Part::Revocations);
+        // A directory in the way makes the second file of the next save fail.
+        std::fs::create_dir(temp.path().join(".policy.cbor.new")).unwrap();
+        let new = old.with_policy(&domain.policy(2, 0), NOW).unwrap();
+        let new = new.with_revocations(&domain.revocations(2, &[]), NOW).unwrap();
+        let parts = BTreeSet::from([Part::Marks, Part::Policy, Part::Revocations]);
+        assert!(store.save(&new, &[CONTROL.into()], &parts).is_err());
+
+        let loaded = store.load(NOW).unwrap();
+        assert_eq!(loaded.dropped, Vec::<String>::new());
+        assert_eq!(loaded.held.policy.generation().0, 1);
+        assert_eq!(loaded.held.standing(NOW), Standing::Good);
+        assert_eq!(loaded.held.marks.epoch.0, 2, "what is on disk counts as seen");
+    }
+
+    #[test]
     fn a_clock_set_back_does_not_revive_a_certificate() {
         let (domain, me) = (Domain::new(), Person::new("web", 1));
         let (_temp, store, mut held) = enrolled(&domain, &me);
         held.marks.wall = held.me.not_after().plus(Duration::from_secs(1));
         save(&store, &held, Part::Marks);
-        assert!(matches!(store.load(NOW), Err(LoadError::Certificate(_))));
+        // It is loaded, to be renewed; until it is, nobody is admitted.
+        let loaded = store.load(NOW).unwrap();
+        let wall = NOW.max(loaded.held.marks.wall);
+        assert_eq!(loaded.held.standing(wall), Standing::NotValidNow);
+        assert!(loaded.held.world(wall).peers.is_empty());
     }
 
     #[test]
@@ -405,5 +444,8 @@ mod tests {
         }
         store.dir.write(POLICY, b"garbage").unwrap();
         assert_eq!(store.load(NOW).unwrap().held.policy.generation().0, 0);
+        assert_eq!(store.load(NOW).unwrap().held.standing(NOW), Standing::Good);
+        store.dir.write(REVOCATIONS, b"garbage").unwrap();
+        assert_eq!(store.load(NOW).unwrap().held.standing(NOW), Standing::RevocationsLost);
     }
 }

@@ -1,8 +1,8 @@
 //! The data threads: plain threads between the TUN device and the UDP socket, and one for the timers.
 //!
-//! Property: nothing stands between reading and writing but the engine: no queue, no await, and no allocation once
-//! the buffers are warm. A batch is at most [`BATCH`] packets, so that the engine's snapshot is loaded often enough
-//! and neither direction starves.
+//! Property: nothing stands between reading and writing but the engine: no queue, no await, and, once the buffers
+//! are warm, no allocation for a packet of a known flow. A batch is at most [`BATCH`] packets, so that the engine's
+//! snapshot is loaded often enough and neither direction starves.
 //!
 //! How to use it: [`DataThreads::start`]; to end, [`DataThreads::announce_stop`], remove the interface, [`DataThreads::stop`].
 
@@ -121,10 +121,11 @@ fn outbound(shared: &Shared) {
     let mut out = Output::new();
     while !shared.stopping() {
         let trouble = match shared.device.wait(&mut buffer, PATIENCE) {
-            Ok(length) => outbound_batch(shared, &mut buffer, length, &mut out),
+            Ok(length) => {
+                shared.transmit.carry(&mut out, |out| outbound_batch(shared, &mut buffer, length, out))
+            }
             Err(error) => Some(error),
         };
-        shared.transmit.flush(&mut out);
         match trouble.as_ref().map(io::Error::kind) {
             None | Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) => {
             }
@@ -160,8 +161,7 @@ fn inbound(shared: &Shared) {
             tracing::error!(%error, "cannot wait for datagrams");
             return;
         }
-        let trouble = inbound_batch(shared, &mut buffer, &mut out);
-        shared.transmit.flush(&mut out);
+        let trouble = shared.transmit.carry(&mut out, |out| inbound_batch(shared, &mut buffer, out));
         match trouble.as_ref().map(io::Error::kind) {
             None | Some(io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             // ICMP errors about what was sent earlier, unauthenticated: they tell nothing (A9).
@@ -195,8 +195,7 @@ fn timers(shared: &Shared) {
     let mut out = Output::new();
     while !shared.stopping() {
         let now = shared.clock.now();
-        shared.engine.handle_timeout(now, &mut out);
-        shared.transmit.flush(&mut out);
+        shared.transmit.carry(&mut out, |out| shared.engine.handle_timeout(now, out));
         let next = shared.engine.next_timeout(now).unwrap_or(TIMER_PATIENCE);
         thread::park_timeout(next.clamp(Duration::from_millis(1), TIMER_PATIENCE));
     }

@@ -31,6 +31,24 @@ pub(crate) struct Question<'a> {
     pub(crate) now: Now,
     /// Whether the middle of a TCP flow may be taken up, just after the start.
     pub(crate) pickup: bool,
+    pub(crate) turn: Turn,
+}
+
+/// Whether a packet comes before the filter for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    First,
+    /// It passed, waited for a handshake, and is about to leave: its flow has counted it.
+    Again,
+}
+
+impl Question<'_> {
+    fn saw(&self, flow: &mut Flow, packet: &Packet) {
+        match self.turn {
+            Turn::First => flow.saw(self.way, packet.len, self.now.mono),
+            Turn::Again => flow.last = self.now.mono,
+        }
+    }
 }
 
 impl Filter {
@@ -117,7 +135,7 @@ impl Filter {
                 (true, FlowState::Opening | FlowState::Established, false) => return Err(Reason::NoFlow),
                 (true, FlowState::Established, true) | (false, _, _) => {
                     flow.state = flow.segments.saw(question.way, segment, flow.state);
-                    flow.saw(question.way, packet.len, question.now.mono);
+                    question.saw(flow, packet);
                     return Ok(());
                 }
             }
@@ -148,7 +166,7 @@ impl Filter {
             if flow.direction != question.way.opens() {
                 flow.state = FlowState::Established;
             }
-            flow.saw(question.way, packet.len, question.now.mono);
+            question.saw(flow, packet);
             return Ok(());
         }
         self.open(question, packet, key, service, FlowState::Opening, Segments::default())
@@ -160,7 +178,7 @@ impl Filter {
             if !echo.request {
                 flow.state = FlowState::Established;
             }
-            flow.saw(question.way, packet.len, question.now.mono);
+            question.saw(flow, packet);
             return Ok(());
         }
         if !echo.request {

@@ -6,7 +6,6 @@
 //! who they are.
 
 use crate::engine::{Batch, hold};
-use crate::flow::Way;
 use crate::outbound::{flush, is_reserved, seal};
 use crate::packet::{self, Packet};
 use crate::peer::{Peer, PeerState};
@@ -132,7 +131,7 @@ fn deliver(
         let message = probe_of(bytes, &packet).ok_or(Reason::ProbeRefused)?;
         return handle_probe(batch, peer, state, message, out);
     }
-    state.judge(Way::In, &packet, batch.now, false)?;
+    state.judge_inbound(&packet, batch.now)?;
     out.commit_packet(packet.len);
     state.received.add(packet.len);
     Ok(())

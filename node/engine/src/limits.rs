@@ -89,8 +89,9 @@ pub const MIN_ANNOUNCED_MTU_V4: u16 = 576;
 pub const LOCAL_ERROR_BURST: u32 = 100;
 /// How fast the right to tell one more comes back.
 pub const LOCAL_ERROR_REFILL: Duration = Duration::from_millis(10);
-/// ICMP errors told to our own host by one change of policy (resets of TCP flows are not limited).
-pub const MAX_ERRORS_PER_APPLY: usize = 1024;
+/// ICMP errors told to our own host about the flows with one peer that one change ends (resets of TCP flows are
+/// not limited).
+pub const MAX_ERRORS_PER_CHANGE: usize = 1024;
 
 /// Probes on their way at one time.
 pub const MAX_PROBES: usize = 256;

@@ -5,7 +5,7 @@
 
 use crate::answer::{self, Trouble};
 use crate::engine::Batch;
-use crate::flow::Way;
+use crate::filter::Turn;
 use crate::packet::{self, Packet};
 use crate::peer::{Peer, PeerState};
 use crate::probe::{Message, PROBE_PORT};
@@ -44,7 +44,7 @@ fn try_outbound(batch: &Batch<'_>, bytes: &[u8], packet: &Packet, out: &mut Outp
     }
     let peer = batch.snapshot.by_address(packet.destination).ok_or(Reason::NoPeer)?;
     let mut state = batch.enter(peer, out)?;
-    pass_outbound(batch, peer, &mut state, bytes, packet, out).inspect_err(|_| state.denied += 1)
+    pass_outbound(batch, peer, &mut state, bytes, packet, Turn::First, out).inspect_err(|_| state.denied += 1)
 }
 
 /// Judges a packet and sends it, or lets it wait for a handshake. Also what a packet goes through that has
@@ -55,6 +55,7 @@ fn pass_outbound(
     state: &mut PeerState,
     bytes: &[u8],
     packet: &Packet,
+    turn: Turn,
     out: &mut Output,
 ) -> Result<(), Reason> {
     let v6 = packet.source.is_ipv6();
@@ -64,7 +65,7 @@ fn pass_outbound(
     if is_reserved(packet) {
         return Err(Reason::ReservedPort);
     }
-    state.judge(Way::Out, packet, batch.now, batch.engine.picks_up(batch.now))?;
+    state.judge_outbound(packet, batch.now, batch.engine.picks_up(batch.now), turn)?;
     if send(batch, state, bytes, out)? {
         state.sent.add(bytes.len());
     }
@@ -136,7 +137,7 @@ pub(crate) fn flush(batch: &Batch<'_>, peer: &Peer, state: &mut PeerState, out: 
                 // One of our own probes: nothing else to that port gets into the queue.
                 return seal(batch, state, &bytes, out).map(|_| ());
             }
-            pass_outbound(batch, peer, state, &bytes, &packet, out)
+            pass_outbound(batch, peer, state, &bytes, &packet, Turn::Again, out)
         });
         if let Err(reason) = sent {
             batch.deny(state, reason);

@@ -9,9 +9,9 @@
 
 use crate::answer;
 use crate::bucket::{Bucket, Rate};
-use crate::filter::{Filter, Question};
+use crate::filter::{Filter, Question, Turn};
 use crate::flow::{Flow, FlowBudget, FlowKey, Way};
-use crate::limits::{MAX_ERRORS_PER_APPLY, PROBE_BURST, PROBE_REFILL};
+use crate::limits::{MAX_ERRORS_PER_CHANGE, PROBE_BURST, PROBE_REFILL};
 use crate::packet::Packet;
 use crate::path::Paths;
 use crate::session::Session;
@@ -221,9 +221,21 @@ impl PeerState {
         ended
     }
 
-    /// The filter's verdict on a packet.
-    pub(crate) fn judge(&mut self, way: Way, packet: &Packet, now: Now, pickup: bool) -> Result<(), Reason> {
-        self.filter.judge(Question { permit: &self.permit, way, now, pickup }, packet)
+    /// The filter's verdict on a packet from the peer.
+    pub(crate) fn judge_inbound(&mut self, packet: &Packet, now: Now) -> Result<(), Reason> {
+        let question = Question { permit: &self.permit, way: Way::In, now, pickup: false, turn: Turn::First };
+        self.filter.judge(question, packet)
+    }
+
+    /// The filter's verdict on a packet to the peer.
+    pub(crate) fn judge_outbound(
+        &mut self,
+        packet: &Packet,
+        now: Now,
+        pickup: bool,
+        turn: Turn,
+    ) -> Result<(), Reason> {
+        self.filter.judge(Question { permit: &self.permit, way: Way::Out, now, pickup, turn }, packet)
     }
 
     /// Whether a probe of this peer may be answered now.
@@ -260,7 +272,7 @@ impl<'a> Teller<'a> {
     fn tell(&mut self, key: &FlowKey, flow: &Flow) {
         if !matches!(flow.service, Service::Tcp(_)) {
             self.errors += 1;
-            if self.errors > MAX_ERRORS_PER_APPLY {
+            if self.errors > MAX_ERRORS_PER_CHANGE {
                 return;
             }
         }

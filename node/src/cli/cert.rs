@@ -51,7 +51,7 @@ fn show(context: &Context, certificate: &CertificateView) -> anyhow::Result<()> 
     let mut rows = vec![
         vec!["id".to_owned(), certificate.id.clone()],
         vec!["serial".into(), certificate.serial.clone()],
-        vec!["key".into(), format!("sha256:{}", certificate.identity_fingerprint)],
+        vec!["identity key".into(), certificate.identity_fingerprint.clone()],
         vec![
             "valid".into(),
             format!("{} to {}", moment(certificate.not_before), moment(certificate.not_after)),

@@ -114,7 +114,8 @@ fn examine(context: &Context, config: &Config, findings: &mut Vec<Finding>) {
 fn links(status: &Status) -> Vec<Finding> {
     if status.warnings.is_empty() {
         let answered = status.peers.iter().filter(|peer| peer.round_trip_us.is_some()).count();
-        let message = format!("coordinator, certificate, clock and policy are well; {answered} peers answer");
+        let message =
+            format!("coordinator, certificate, clock and policy are well; peers that answer: {answered}");
         return vec![Finding::good("mesh", message)];
     }
     let bad = |w: &crate::local::wire::Warning| Finding::bad("mesh", w.message.clone(), w.remedy.clone());

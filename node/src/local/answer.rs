@@ -277,7 +277,7 @@ impl Local {
         CertificateView {
             schema: "bulkhead.certificate/1".into(),
             id: claims.id.to_string(),
-            serial: hex(&claims.serial.0),
+            serial: claims.serial.to_string(),
             labels: claims.labels.clone(),
             addresses: claims.addresses,
             not_before,
@@ -287,7 +287,7 @@ impl Local {
                 Standing::Good | Standing::RevocationsLost => true,
                 Standing::Revoked | Standing::NotValidNow => false,
             },
-            identity_fingerprint: hex(&claims.identity_key.fingerprint().0),
+            identity_fingerprint: claims.identity_key.fingerprint().to_string(),
         }
     }
 
@@ -324,8 +324,4 @@ fn round_trip_us(outcome: &ProbeOutcome) -> Option<u64> {
         }
         ProbeOutcome::TimedOut => None,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

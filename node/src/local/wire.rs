@@ -457,7 +457,7 @@ pub(crate) struct CertificateView {
     pub(crate) left_secs: u64,
     /// Whether it is valid now under what the node holds.
     pub(crate) valid: bool,
-    /// Fingerprint of the identity key, hex.
+    /// Fingerprint of the identity key, as `bulkheadctl node show` prints it.
     pub(crate) identity_fingerprint: String,
 }
 

@@ -209,6 +209,15 @@ fn packets_that_wait_for_a_handshake_arrive_in_order_and_few() {
 }
 
 #[test]
+fn a_packet_that_waited_for_a_handshake_is_counted_once() {
+    let mut net = three();
+    assert!(net.udp_arrives(WEB, DB, 4000, 53));
+    let sent = net.nodes[WEB].engine.flows(net.now())[0].sent;
+    let received = net.nodes[DB].engine.flows(net.now())[0].received;
+    assert_eq!((sent.packets, sent), (1, received));
+}
+
+#[test]
 fn a_packet_larger_than_the_mtu_gets_packet_too_big() {
     let mut net = three();
     for v6 in [false, true] {
