@@ -3,7 +3,7 @@
 //! A node that reads too slowly loses its link, not the coordinator its memory (G4): the queue is bounded in
 //! messages and in bytes, a write that makes no progress ends the link, and so does the certificate's end,
 //! unless a renewed one for the same key was sent over this link. One that was made with an ended certificate, to
-//! renew it, lasts [`RENEWAL_TIME`].
+//! renew it, lasts `RENEWAL_TIME`.
 
 use bulkhead_identity::{Certificate, IdentityPublicKey, Timestamp};
 use bulkhead_protocol::control::ToNode;

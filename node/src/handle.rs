@@ -8,8 +8,8 @@
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::held::Held;
-use crate::transmit::{Lost, Transmit};
+use crate::packets::transmit::{Lost, Transmit};
+use crate::state::held::Held;
 use arc_swap::ArcSwap;
 use bulkhead_identity::{NodeName, TrustDomain};
 use bulkhead_identity::{Now, Timestamp, VerifiedIdentity, VerifyError};
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) requests: mpsc::Sender<Request>,
     /// When the daemon started.
     pub(crate) started: Timestamp,
-    /// Why mesh addresses are not kept off other interfaces, if so ([`crate::guard`]).
+    /// Why mesh addresses are not kept off other interfaces, if so ([`crate::device::guard`]).
     pub(crate) unguarded: Option<String>,
 }
 

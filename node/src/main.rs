@@ -3,43 +3,27 @@
 //! Property: the process has given up core dumps before it reads the first secret, and whatever goes wrong ends in
 //! fewer packets, never in more.
 //!
-//! What sits where: `daemon` puts everything together; `control` and `incoming` follow the coordinator; `held` is
-//! what they hold and `state` keeps it; `threads` moves packets through the engine between `device` and `socket`;
-//! `cli`, `local` and `names` are how people and programs see it.
+//! What sits where: `daemon` puts everything together; `enrol` joins and `control` follows the coordinator; `state` is
+//! what the node holds, in memory and on disk; `packets` moves packets through the engine between `device` and the
+//! network; `cli`, `local` and `names` are how people and programs see it.
 
-mod backoff;
 mod cli;
 mod clock;
 mod config;
 mod control;
 mod daemon;
 mod device;
-mod dir;
-mod endpoints;
-mod enforce;
 mod enrol;
 #[cfg(test)]
 mod fixture;
-mod guard;
 mod handle;
 mod hardening;
-mod held;
-mod https;
-mod incoming;
-mod link;
 mod local;
 mod log;
-mod maphold;
 mod names;
-mod netlink;
-mod nft;
-mod renewal;
-mod resolv;
-mod socket;
+mod packets;
 mod state;
-mod threads;
 mod tls;
-mod transmit;
 
 use std::process::ExitCode;
 

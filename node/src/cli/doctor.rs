@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::{Context, Exit, status};
 use crate::config::{Config, Partial};
 use crate::local::wire::Status;
-use crate::resolv;
+use crate::names::resolv;
 
 /// How long the resolver may take.
 const RESOLVER: Duration = Duration::from_secs(2);

@@ -7,11 +7,12 @@ use clap::Args;
 
 use super::{Context, Exit, screen};
 use crate::config::{Config, Partial};
+use crate::device::guard;
+use crate::device::netlink::{Netlink, Prefix};
 use crate::local::client::{ClientError, end};
 use crate::local::wire::Request;
-use crate::netlink::{Netlink, Prefix};
+use crate::names::resolv;
 use crate::state::Store;
-use crate::{guard, resolv};
 
 /// Arguments of `leave`.
 #[derive(Debug, Args)]

@@ -22,7 +22,7 @@ use super::wire::{
 };
 use crate::device::Layout;
 use crate::handle::{AskError, DaemonHandle, LinkPhase};
-use crate::held::Standing;
+use crate::state::held::Standing;
 
 /// `status` measures at most this many round trips.
 const MAX_MEASURED: usize = 64;

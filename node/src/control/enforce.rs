@@ -5,8 +5,8 @@
 //! to the coordinator is promised after that.
 
 use crate::clock::Clock;
-use crate::held::{Held, Standing};
-use crate::transmit::Transmit;
+use crate::packets::transmit::Transmit;
+use crate::state::held::{Held, Standing};
 use bulkhead_node_engine::{Changes, Engine, Output};
 use std::sync::Arc;
 

@@ -5,9 +5,12 @@
 //!
 //! How to use it: [`Store::open`], [`Store::lock`]; then [`Store::load`], or the `save_*` of enrolment.
 
-use crate::dir::{DirError, DirLock, SecretDir};
-use crate::held::{CertificateError, Held, Marks, OwnKeys};
-use crate::netlink::Prefix;
+pub(crate) mod dir;
+pub(crate) mod held;
+
+use crate::device::netlink::Prefix;
+use crate::state::dir::{DirError, DirLock, SecretDir};
+use crate::state::held::{CertificateError, Held, Marks, OwnKeys};
 use bulkhead_acl::Policy;
 use bulkhead_identity::keys::KeyError;
 use bulkhead_identity::trust::TrustError;
@@ -329,7 +332,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::fixture::{Domain, NOW, Person};
-    use crate::held::Standing;
+    use crate::state::held::Standing;
 
     const CONTROL: &str = "192.0.2.1:8443";
 

@@ -1,15 +1,15 @@
 //! What the coordinator sends, and what becomes of it.
 //!
-//! Property: every document goes through the verification of [`crate::held`] before it is believed, and one that
+//! Property: every document goes through the verification of [`crate::state::held`] before it is believed, and one that
 //! fails changes nothing: it is reported to the coordinator and to whoever reads the log or the status.
 
 use crate::clock::Clock;
 use crate::control::Control;
+use crate::control::link::{Link, LinkError};
+use crate::control::maphold::MapVerdict;
 use crate::handle::{AskError, LinkPhase, Reply};
-use crate::held::Held;
-use crate::link::{Link, LinkError};
-use crate::maphold::MapVerdict;
 use crate::state::Part;
+use crate::state::held::Held;
 use bulkhead_identity::{CertificateRequest, Chain, Challenge, ChallengeKey, Timestamp};
 use bulkhead_protocol::PROTOCOL_VERSION;
 use bulkhead_protocol::control::{Endpoint, MapError, MapUpdate, ToCoordinator, ToNode};
@@ -66,7 +66,7 @@ impl Control {
             state.since = now;
             state.last_error = None;
             state.skew_secs = Some(skew);
-            state.observed = Some(crate::socket::plain(observed.0));
+            state.observed = Some(crate::packets::socket::plain(observed.0));
         });
         tracing::info!(observed = %observed.0, "connected to the coordinator");
         let not_after = self.daemon.me().not_after();

@@ -8,8 +8,8 @@
 
 use crate::clock::Clock;
 use crate::device::Device;
-use crate::socket::WireSocket;
-use crate::transmit::Transmit;
+use crate::packets::socket::WireSocket;
+use crate::packets::transmit::Transmit;
 use bulkhead_node_engine::{Engine, Output};
 use std::io;
 use std::sync::Arc;

@@ -5,18 +5,25 @@
 //! (P3): nothing here touches the data plane but an accepted document.
 //!
 //! - [`Control::run`] is the life of the task: connect, serve, pause, again.
-//! - [`crate::incoming`] takes in what the coordinator sends.
+//! - [`crate::control::incoming`] takes in what the coordinator sends.
 
-use crate::backoff::Backoff;
-use crate::endpoints;
-use crate::enforce::Enforcer;
+pub(crate) mod backoff;
+pub(crate) mod enforce;
+pub(crate) mod incoming;
+pub(crate) mod link;
+pub(crate) mod maphold;
+pub(crate) mod renewal;
+
+use crate::control::backoff::Backoff;
+use crate::control::enforce::Enforcer;
+use crate::control::incoming::cut;
+use crate::control::link::{Link, LinkError};
+use crate::control::maphold::MapHold;
+use crate::control::renewal::Renewal;
+use crate::device::endpoints;
+use crate::device::netlink::Netlink;
 use crate::handle::{AskError, DaemonHandle, LinkPhase, LinkState, Reply, Request};
-use crate::held::Held;
-use crate::incoming::cut;
-use crate::link::{Link, LinkError};
-use crate::maphold::MapHold;
-use crate::netlink::Netlink;
-use crate::renewal::Renewal;
+use crate::state::held::Held;
 use crate::state::{Part, Store};
 use crate::tls;
 use bulkhead_identity::{IdentityKey, TunnelKey};
@@ -79,7 +86,7 @@ impl Control {
     /// Connects, serves, pauses, and again.
     async fn follow(&mut self, requests: &mut mpsc::Receiver<Request>) -> Ending {
         let mut backoff = Backoff::default();
-        let endpoint = match crate::link::endpoint() {
+        let endpoint = match link::endpoint() {
             Ok(endpoint) => endpoint,
             Err(error) => {
                 tracing::error!(%error, "no UDP socket for the control link");

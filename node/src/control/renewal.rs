@@ -4,7 +4,7 @@
 //! away; nodes enrolled together do not renew together; and what failed is tried again, more often as the end nears.
 //! One that has ended is renewed as soon as there is a link.
 
-use crate::backoff::jitter;
+use crate::control::backoff::jitter;
 use crate::handle::{AskError, Reply};
 use bulkhead_identity::{Claims, Timestamp};
 use std::time::Duration;

@@ -3,8 +3,8 @@
 //! Property: what is announced is reachable by someone else, at least in principle. Loopback, link-local, multicast
 //! and mesh addresses never are, and the list is never longer than the protocol allows.
 
-use crate::held::Held;
-use crate::netlink::{Netlink, NetlinkError};
+use crate::device::netlink::{Netlink, NetlinkError};
+use crate::state::held::Held;
 use bulkhead_protocol::control::{Endpoint, MAX_ENDPOINTS};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

@@ -8,6 +8,8 @@
 //!
 //! [`respond`] is pure: a datagram and a [`Zone`] go in, a datagram comes out, or nothing.
 
+pub(crate) mod resolv;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};

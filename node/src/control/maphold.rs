@@ -4,7 +4,7 @@
 //! depend on it: who may talk is decided by certificate, policy and revocation list, and those act immediately. So a
 //! loss that one of them explains is not held, and what is held is bounded by [`HOLD_OFF`].
 
-use crate::held::Held;
+use crate::state::held::Held;
 use bulkhead_identity::{Epoch, Generation, verify};
 use bulkhead_identity::{Now, Timestamp};
 use bulkhead_protocol::control::PeerMap;

@@ -5,7 +5,7 @@
 //! before [`Transmit::settle`] returns, so that whoever promises something after it promises the truth (P2).
 
 use crate::device::Device;
-use crate::socket::WireSocket;
+use crate::packets::socket::WireSocket;
 use bulkhead_node_engine::Output;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

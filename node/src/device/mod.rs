@@ -1,9 +1,14 @@
 //! The TUN interface: made at the start, gone with the process.
 //!
 //! Property: what the interface owns in the kernel (addresses, routes into the tunnel) ends with it, however the
-//! process ends, because the device is not persistent; what must outlive it is the leak stop of [`crate::netlink`].
+//! process ends, because the device is not persistent; what must outlive it is the leak stop of [`crate::device::netlink`].
 
-use crate::netlink::{Netlink, NetlinkError, Prefix};
+pub(crate) mod endpoints;
+pub(crate) mod guard;
+pub(crate) mod netlink;
+pub(crate) mod nft;
+
+use crate::device::netlink::{Netlink, NetlinkError, Prefix};
 use bulkhead_identity::{OverlayAddrs, Trust};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -5,8 +5,8 @@
 //! it were a mesh address. The guard drops both before routing. It stays while the daemon is stopped, as part of the
 //! leak stop, and goes when the node leaves.
 
-use crate::netlink::Prefix;
-use crate::nft::{self, Expression};
+use crate::device::netlink::Prefix;
+use crate::device::nft::{self, Expression};
 use std::io;
 use std::net::IpAddr;
 

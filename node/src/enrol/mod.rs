@@ -6,10 +6,12 @@
 //! The conversation is in `bulkhead_protocol::enrol`; here are the steps and their checks. Keys are made afresh for
 //! every attempt, because the coordinator refuses keys that it has seen.
 
+pub(crate) mod https;
+
 use crate::clock::Clock;
-use crate::dir::DirError;
-use crate::held::{CertificateError, Held};
-use crate::https::{Https, HttpsError};
+use crate::enrol::https::{Https, HttpsError};
+use crate::state::dir::DirError;
+use crate::state::held::{CertificateError, Held};
 use crate::state::{Keys, Store};
 use crate::tls::{self, TlsError};
 use bulkhead_identity::trust::TrustError;
