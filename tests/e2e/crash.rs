@@ -1,102 +1,141 @@
 //! The journal: what was acknowledged survives kill -9, and no damage goes unseen.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bulkhead_tests::{Coordinator, Lab, Node, until};
+use bulkhead_tests::{Coordinator, Lab, Namespace, Node, process, program, until};
 
 use crate::mesh::POLICY;
 
 /// How often the coordinator is killed in the middle of writes.
 const KILLS: u32 = 200;
 
+/// What the coordinator has acknowledged, and must remember.
+#[derive(Default)]
+struct Acknowledged {
+    /// The last label of `web`, as (round, step).
+    label: (u32, u32),
+    generation: u64,
+    tokens: usize,
+    enrolled: Vec<String>,
+    revoked: Vec<String>,
+}
+
+impl Acknowledged {
+    /// One change after another until the coordinator dies. A command that failed was not acknowledged: its change
+    /// may be there or not.
+    fn write(
+        &mut self,
+        coordinator: &Coordinator,
+        crowd: &Namespace,
+        policy: &str,
+        round: u32,
+    ) -> anyhow::Result<()> {
+        for step in 0.. {
+            let name = format!("n-{round}-{step}");
+            match step % 5 {
+                0 => {
+                    let label = format!("build=r{round}-{step}");
+                    coordinator.ctl(&["node", "label", "web", &label])?.success()?;
+                    self.label = (round, step);
+                }
+                1 => {
+                    coordinator.ctl(&["token", "create"])?.success()?;
+                    self.tokens += 1;
+                }
+                2 => {
+                    let applied = coordinator.ctl_json(&["policy", "apply", policy])?;
+                    self.generation = applied["generation"].as_u64().unwrap();
+                }
+                3 => {
+                    let token = coordinator.token(&name, &["role=web"])?;
+                    self.tokens += 1;
+                    let mut command = crowd.command(program("bulkhead"));
+                    command.arg("--state").arg(coordinator.folder().join(&name));
+                    command.arg("--socket").arg(coordinator.folder().join(format!("{name}.sock")));
+                    command.args(["up", "--enrol-only", "--token-file"]).arg(&token);
+                    process::run(&mut command, Duration::from_secs(60))?.success()?;
+                    self.enrolled.push(name);
+                }
+                _ => {
+                    let victim = self.enrolled.last().unwrap().clone();
+                    coordinator.ctl(&["node", "revoke", &victim, "--reason", "drill", "--yes"])?.success()?;
+                    self.revoked.push(victim);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything acknowledged is there.
+    fn check(&self, coordinator: &Coordinator, round: u32) {
+        let listed = coordinator.ctl_json(&["node", "list"]).unwrap();
+        let nodes: BTreeMap<&str, &serde_json::Value> =
+            listed["nodes"].as_array().unwrap().iter().map(|n| (n["name"].as_str().unwrap(), n)).collect();
+        for name in &self.enrolled {
+            assert!(nodes.contains_key(name.as_str()), "round {round}: {name} had enrolled");
+        }
+        for name in &self.revoked {
+            assert_eq!(nodes[name.as_str()]["state"], "revoked", "round {round}: {name}");
+        }
+        let stored = nodes["web"]["labels"]["build"].as_str().and_then(parse_label).unwrap_or_default();
+        assert!(
+            stored >= self.label,
+            "round {round}: {:?} was acknowledged, {stored:?} is stored",
+            self.label
+        );
+        let policy = coordinator.ctl_json(&["policy", "show"]).unwrap();
+        assert!(policy["generation"].as_u64().unwrap() >= self.generation, "round {round}");
+        let tokens = coordinator.ctl_json(&["token", "list"]).unwrap()["tokens"].as_array().unwrap().len();
+        assert!(
+            tokens >= self.tokens,
+            "round {round}: {} tokens were acknowledged, {tokens} are stored",
+            self.tokens
+        );
+    }
+}
+
+/// `r<round>-<step>`; the stored label may be a later one, whose acknowledgement was cut off.
+fn parse_label(label: &str) -> Option<(u32, u32)> {
+    let (round, step) = label.strip_prefix('r')?.split_once('-')?;
+    Some((round.parse().ok()?, step.parse().ok()?))
+}
+
 #[test]
 fn s7_acknowledged_changes_survive_200_kills() {
     let lab = Lab::new().unwrap();
     let mut coordinator = Coordinator::start(&lab, &[]).unwrap();
-    let node = Node::enrol(&lab, &coordinator, "web", &["role=web"]).unwrap();
-    let folder = coordinator.write_policy(POLICY).unwrap();
-    let folder = folder.to_string_lossy().into_owned();
-    // What was acknowledged last, of each kind.
-    let (mut label, mut generation, mut tokens) = (None, 0, 0);
+    let _web = Node::enrol(&lab, &coordinator, "web", &["role=web"]).unwrap();
+    let crowd = lab.host("crowd").unwrap();
+    let policy = coordinator.write_policy(POLICY).unwrap().to_string_lossy().into_owned();
+    let mut acknowledged = Acknowledged::default();
     for round in 0..KILLS {
-        let stop = AtomicBool::new(false);
         let mut process = std::mem::replace(coordinator.process(), placeholder(&lab));
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
-                let mut step = 0_u32;
-                let (mut label, mut generation, mut tokens) = (None, None, 0_u64);
-                while !stop.load(Ordering::Relaxed) {
-                    let text = format!("r{round}-{step}");
-                    let wrote = match step % 3 {
-                        0 => coordinator
-                            .ctl(&["node", "label", "web", &format!("build={text}")])
-                            .map(|o| o.ok()),
-                        1 => coordinator.ctl(&["token", "create"]).map(|o| o.ok()),
-                        _ => coordinator.ctl_json(&["policy", "apply", &folder]).map(|applied| {
-                            generation = applied["generation"].as_u64();
-                            true
-                        }),
-                    };
-                    // A command that failed was not acknowledged: its change may be there or not.
-                    match (wrote.unwrap_or(false), step % 3) {
-                        (true, 0) => label = Some(text),
-                        (true, 1) => tokens += 1,
-                        (true, _) => {}
-                        (false, _) => break,
-                    }
-                    step += 1;
-                }
-                (label, generation, tokens)
+                let ended = acknowledged.write(&coordinator, &crowd, &policy, round);
+                assert!(ended.is_err(), "the writer goes on until the coordinator is gone");
             });
             // Somewhere inside the writer's commands, a different place each round.
-            std::thread::park_timeout(Duration::from_millis(u64::from(20 + round * 7 % 90)));
+            std::thread::park_timeout(Duration::from_millis(u64::from(20 + round * 37 % 400)));
+            assert!(process.running(), "round {round}:\n{}", process.log());
             process.kill();
-            stop.store(true, Ordering::Relaxed);
-            let (l, g, t) = writer.join().unwrap();
-            label = l.or(label.take());
-            generation = g.unwrap_or(generation);
-            tokens += t;
+            writer.join().unwrap();
         });
         coordinator.serve().unwrap();
-        let shown = coordinator.ctl_json(&["node", "show", "web"]).unwrap();
-        if let Some(label) = &label {
-            let stored = shown["labels"]["build"].as_str().unwrap_or("");
-            assert!(
-                newer_or_same(stored, label),
-                "round {round}: {label} was acknowledged, {stored} is stored"
-            );
-        }
-        let policy = coordinator.ctl_json(&["policy", "show"]).unwrap();
-        assert!(policy["generation"].as_u64().unwrap() >= generation, "round {round}");
-        let listed = coordinator.ctl_json(&["token", "list"]).unwrap()["tokens"].as_array().unwrap().len();
-        assert!(
-            listed as u64 >= tokens,
-            "round {round}: {tokens} tokens were acknowledged, {listed} are stored"
-        );
+        acknowledged.check(&coordinator, round);
     }
+    let Acknowledged { enrolled, revoked, .. } = &acknowledged;
+    assert!(enrolled.len() > 50 && revoked.len() > 20, "{} and {}", enrolled.len(), revoked.len());
     coordinator.ctl(&["audit", "verify"]).unwrap().success().unwrap();
     coordinator.stop();
     coordinator.tool(&["journal", "verify"]).unwrap().success().unwrap();
-    drop(node);
-}
-
-/// Labels are `r<round>-<step>`; the stored one may be the next step, whose acknowledgement was cut off.
-fn newer_or_same(stored: &str, acknowledged: &str) -> bool {
-    let parse = |s: &str| -> Option<(u32, u32)> {
-        let (round, step) = s.strip_prefix('r')?.split_once('-')?;
-        Some((round.parse().ok()?, step.parse().ok()?))
-    };
-    parse(stored) >= parse(acknowledged)
 }
 
 /// Stands in while the real process is being killed.
 fn placeholder(lab: &Lab) -> bulkhead_tests::Process {
-    bulkhead_tests::Process::start(
-        &mut bulkhead_tests::process::command("true", &[]),
-        &lab.folder().join("placeholder.log"),
-    )
-    .unwrap()
+    bulkhead_tests::Process::start(&mut process::command("true", &[]), &lab.folder().join("placeholder.log"))
+        .unwrap()
 }
 
 #[test]
@@ -169,5 +208,7 @@ fn s5_yesterdays_backup_does_not_un_revoke() {
     let output = coordinator.ctl(&["token", "create"]).unwrap();
     assert!(!output.ok() && output.stderr.contains("restore"), "read-only until accepted: {output:?}");
     assert!(db.peers().unwrap().is_empty());
+    coordinator.ctl(&["restore", "accept", "--yes"]).unwrap().success().unwrap();
+    coordinator.ctl(&["token", "create"]).unwrap().success().unwrap();
     drop(web);
 }

@@ -1,6 +1,7 @@
 //! End-to-end tests: the real programs in network namespaces, as root. `tests/run` builds and runs them.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod admin;
 mod craft;
 mod crash;
 mod enrol;
