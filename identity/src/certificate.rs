@@ -5,9 +5,10 @@
 //! [`verify`](crate::verify())'s to judge.
 
 use crate::cbor::fixed_bytes;
-use crate::{IdentityPublicKey, Labels, SpiffeId, Timestamp, TunnelPublicKey, profile};
+use crate::{IdentityPublicKey, Labels, Seal, SpiffeId, Timestamp, TunnelPublicKey, profile};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Most certificates in a chain, the leaf included.
 pub const MAX_CHAIN: usize = 4;
@@ -131,6 +132,9 @@ pub struct Claims {
     /// First second after validity.
     #[n(7)]
     pub not_after: Timestamp,
+    /// The operators' word for those labels whose keys are sealed.
+    #[n(8)]
+    pub seal: Option<Seal>,
 }
 
 impl Claims {
@@ -212,9 +216,10 @@ impl Certificate {
 #[error("certificate does not fit the profile: {0}")]
 pub struct ProfileError(pub String);
 
-/// Leaf first, then intermediates, each DER; at most [`MAX_CHAIN`] of at most [`MAX_CERTIFICATE_BYTES`].
+/// Leaf first, then intermediates, each DER; at most [`MAX_CHAIN`] of at most [`MAX_CERTIFICATE_BYTES`]. Copies share
+/// the bytes: a coordinator has one in the map of every peer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Chain(Vec<Vec<u8>>);
+pub struct Chain(Arc<Vec<Vec<u8>>>);
 
 impl Chain {
     /// Takes certificates as a TLS peer presents them.
@@ -231,7 +236,7 @@ impl Chain {
         if ders.iter().any(|der| der.len() > MAX_CERTIFICATE_BYTES) {
             return Err(ProfileError("certificate is larger than MAX_CERTIFICATE_BYTES".to_owned()));
         }
-        Ok(Self(ders))
+        Ok(Self(Arc::new(ders)))
     }
 
     /// The certificate whose key the holder proves.

@@ -54,7 +54,7 @@ impl IssuerLimits {
         Ok(())
     }
 
-    fn check_form(&self) -> Result<(), String> {
+    pub(crate) fn check_form(&self) -> Result<(), String> {
         if self.label_keys.as_ref().is_some_and(|keys| keys.len() > MAX_LABEL_KEYS) {
             return Err("more label keys than MAX_LABEL_KEYS".to_owned());
         }
@@ -107,6 +107,16 @@ impl Authority {
             return Err(IssueError("root certificate is of another key".to_owned()));
         }
         Ok(Self { key, root, subject })
+    }
+
+    /// When the root begins; no issuer under it begins sooner.
+    pub fn not_before(&self) -> Timestamp {
+        self.subject.not_before
+    }
+
+    /// When the root ends; no issuer under it lasts longer.
+    pub fn not_after(&self) -> Timestamp {
+        self.subject.not_after
     }
 
     /// The self-signed certificate, for the trust document.
@@ -243,6 +253,7 @@ impl Issuer {
                 tunnel_key: claims.tunnel_key,
                 addresses: claims.addresses,
                 labels: claims.labels.clone(),
+                seal: claims.seal.clone(),
             },
         )?];
         sign(&params, &claims.identity_key, &self.key, &self.certificate.subject)

@@ -3,21 +3,24 @@
 //! Pure: bytes and a time go in, decisions come out. `verify()` is the one constructor of
 //! [`VerifiedIdentity`]; everything that grants anything asks for one.
 //!
-//! - What is signed: [`certificate`], [`trust`], [`revocation`], and [`signed`], the envelope of the last two
-//!   and of policy.
-//! - Who signs: [`keys`]; [`issue`] makes certificates, [`request`] proves that one asks for one's own keys.
+//! - What is signed: [`certificate`], [`trust`] (on its way between operators a [`draft`]), [`revocation`],
+//!   [`seal`], and [`signed`], the envelope of all but the first, and of policy.
+//! - Who signs: [`keys`]; [`issue`] makes certificates, [`issuer_request`] asks for a CA's, [`request`] proves that one asks for one's own keys.
 //! - Who judges: [`mod@verify`], with `profile` for the shape of a certificate and [`range`] for addresses.
 //! - What all of it is made of: [`name`], [`mod@time`], and `cbor`, the one encoding.
 
 mod cbor;
 pub mod certificate;
+pub mod draft;
 pub mod issue;
+pub mod issuer_request;
 pub mod keys;
 pub mod name;
 mod profile;
 pub mod range;
 pub mod request;
 pub mod revocation;
+pub mod seal;
 pub mod signed;
 mod spiffe;
 pub mod time;
@@ -25,11 +28,14 @@ pub mod trust;
 pub mod verify;
 
 pub use certificate::{Certificate, Chain, Claims, OverlayAddrs, Role, Serial};
+pub use draft::Draft;
 pub use issue::{Authority, Issuer, IssuerLimits};
+pub use issuer_request::IssuerRequest;
 pub use keys::{Fingerprint, IdentityKey, IdentityPublicKey, TunnelKey, TunnelPublicKey};
 pub use name::{LabelKey, LabelValue, Labels, NodeName, TrustDomain};
 pub use request::{CertificateRequest, Challenge, ChallengeKey};
 pub use revocation::{RevocationList, Revocations};
+pub use seal::{Seal, SealedLabels};
 pub use signed::Signed;
 pub use spiffe::SpiffeId;
 pub use time::{Now, Timestamp};

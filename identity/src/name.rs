@@ -257,6 +257,12 @@ impl Labels {
         self.0.iter()
     }
 
+    /// Those whose key `keep` selects.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&LabelKey) -> bool) -> Self {
+        Self(self.0.iter().filter(|(key, _)| keep(key)).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -6,8 +6,8 @@
 use crate::certificate::{Claims, MAX_CERTIFICATE_BYTES, ProfileError, Serial};
 use crate::range::{Range4, Range6};
 use crate::{
-    IdentityPublicKey, LabelKey, Labels, OverlayAddrs, SpiffeId, Timestamp, TrustDomain, TunnelPublicKey,
-    cbor,
+    IdentityPublicKey, LabelKey, Labels, OverlayAddrs, Seal, SpiffeId, Timestamp, TrustDomain,
+    TunnelPublicKey, cbor,
 };
 use rustls_pki_types::CertificateDer;
 use x509_parser::asn1_rs::{FromDer, OctetString};
@@ -47,6 +47,8 @@ pub(crate) struct LeafExtension {
     pub(crate) addresses: Option<OverlayAddrs>,
     #[n(3)]
     pub(crate) labels: Labels,
+    #[n(4)]
+    pub(crate) seal: Option<Seal>,
 }
 
 /// What an issuing CA is limited to.
@@ -108,6 +110,7 @@ pub(crate) fn read_leaf(der: &[u8]) -> Result<Claims, ProfileError> {
         serial: subject.serial,
         not_before: subject.not_before,
         not_after: subject.not_after,
+        seal: own.seal,
     };
     claims.check()?;
     Ok(claims)

@@ -4,9 +4,9 @@
 //! one key. A list is believed from an issuing CA under a root, whose certificate travels with it, or from
 //! any one operator key; an issuer that is itself revoked cannot speak again.
 
-use crate::certificate::{MAX_CERTIFICATE_BYTES, Serial};
-use crate::issue::IssuerCertificate;
+use crate::certificate::Serial;
 use crate::signed::{CONTEXT_REVOCATIONS, Signed, SignedError};
+use crate::trust::TrustError;
 use crate::{Claims, Epoch, IdentityKey, IdentityPublicKey, Timestamp, Trust, cbor};
 
 /// At most this many serials on one list.
@@ -85,6 +85,11 @@ impl RevocationList {
         wire.keys.dedup();
         let signed = Signed::sign(CONTEXT_REVOCATIONS, cbor::encode(&wire), &[key]);
         cbor::encode(&Envelope { signed, issuer: issuer_certificate.map(<[u8]>::to_vec) })
+    }
+
+    /// The certificate of the issuer that claims to have signed this list; `None` when an operator did.
+    pub fn issuer_of(bytes: &[u8]) -> Option<Vec<u8>> {
+        cbor::decode::<Envelope>(bytes).ok()?.issuer
     }
 
     fn decode(payload: &[u8]) -> Result<Self, RevocationError> {
@@ -194,25 +199,11 @@ impl Revocations {
         trust: &Trust,
         wall: Timestamp,
     ) -> Result<IdentityPublicKey, RevocationError> {
-        if der.len() > MAX_CERTIFICATE_BYTES {
-            return refuse("issuer is larger than MAX_CERTIFICATE_BYTES");
-        }
-        let issuer =
-            IssuerCertificate::parse(der).map_err(|error| RevocationError(format!("issuer: {error}")))?;
-        if !issuer.subject.valid_at(wall) {
-            return refuse("issuer's certificate is not valid now");
-        }
-        if !trust.vouches_for(der, self, wall) {
-            return refuse("issuer is not under a trusted root");
-        }
-        if issuer.limits.trust_domain != trust.document().trust_domain {
-            return refuse("issuer is of another trust domain");
-        }
-        let key = issuer.subject.key;
-        if self.revokes_any(issuer.subject.serial, &key) || next.revokes_any(issuer.subject.serial, &key) {
+        let issuer = trust.issuer(der, self, wall).map_err(|TrustError(why)| RevocationError(why))?;
+        if next.revokes_any(issuer.serial, &issuer.key) {
             return refuse("issuer is revoked");
         }
-        Ok(key)
+        Ok(issuer.key)
     }
 }
 

@@ -13,6 +13,10 @@ pub const CONTEXT_POLICY: &str = "bulkhead policy bundle v1";
 pub const CONTEXT_REVOCATIONS: &str = "bulkhead revocation list v1";
 /// Context of a certificate request.
 pub const CONTEXT_REQUEST: &str = "bulkhead certificate request v1";
+/// Context of a seal over labels.
+pub const CONTEXT_SEAL: &str = "bulkhead label seal v1";
+/// Context of the request for an issuing CA's certificate.
+pub const CONTEXT_ISSUER_REQUEST: &str = "bulkhead issuer request v1";
 /// Context of a node's receipt.
 pub const CONTEXT_RECEIPT: &str = "bulkhead receipt v1";
 
@@ -59,6 +63,52 @@ impl Signed {
         signatures.sort_by_key(|signature| signature.key);
         signatures.dedup_by_key(|signature| signature.key);
         Self { payload, signatures }
+    }
+
+    /// Adds one more signature, in place of an earlier one by this key.
+    ///
+    /// # Errors
+    /// When there would be more than [`MAX_SIGNATURES`].
+    pub fn countersign(&mut self, context: &str, key: &IdentityKey) -> Result<(), SignedError> {
+        self.insert(Signature { key: *key.public().as_bytes(), signature: key.sign(context, &self.payload) })
+    }
+
+    /// Adds the signatures that another copy of the same payload has collected; where both have one by a key, ours
+    /// stays.
+    ///
+    /// # Errors
+    /// When the payload is another, or there would be more than [`MAX_SIGNATURES`].
+    pub fn merge(&mut self, other: &Self) -> Result<(), SignedError> {
+        if self.payload != other.payload {
+            return Err(SignedError("the two say different things".to_owned()));
+        }
+        for theirs in &other.signatures {
+            if self.signatures.binary_search_by_key(&theirs.key, |ours| ours.key).is_err() {
+                self.insert(theirs.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, signature: Signature) -> Result<(), SignedError> {
+        match self.signatures.binary_search_by_key(&signature.key, |other| other.key) {
+            Ok(at) => self.signatures[at] = signature,
+            Err(_) if self.signatures.len() >= MAX_SIGNATURES => {
+                return Err(SignedError("more signatures than MAX_SIGNATURES".to_owned()));
+            }
+            Err(at) => self.signatures.insert(at, signature),
+        }
+        Ok(())
+    }
+
+    /// The keys whose signature over the payload is right, in ascending order. Whether they may sign is another
+    /// question: [`Self::verify`] answers both.
+    pub fn signers(&self, context: &str) -> Vec<IdentityPublicKey> {
+        let right = |Signature { key, signature }: &Signature| {
+            let key = IdentityPublicKey::parse(key).ok()?;
+            key.verify(context, &self.payload, signature).then_some(key)
+        };
+        self.signatures.iter().filter_map(right).collect()
     }
 
     /// The bytes that travel.

@@ -2,14 +2,19 @@
 //!
 //! A [`Trust`] exists only for bytes whose own operators signed them in sufficient number, that were pinned
 //! or follow, signed by the operators before, on one that was. So whoever steals a coordinator cannot change
-//! whom its nodes trust.
+//! whom its nodes trust. Label keys that the document seals are the operators' own to confer, by a [`Seal`].
+//!
+//! [`Seal`]: crate::Seal
 
 use crate::certificate::MAX_CERTIFICATE_BYTES;
+use crate::issue::IssuerCertificate;
 use crate::keys::sha256;
 use crate::profile::{self, Authenticity};
 use crate::range::{self, Range4, Range6};
 use crate::signed::{CONTEXT_TRUST, MAX_SIGNATURES, Signed, SignedError};
-use crate::{Epoch, IdentityKey, IdentityPublicKey, Revocations, Timestamp, TrustDomain, cbor};
+use crate::{
+    Epoch, IdentityKey, IdentityPublicKey, LabelKey, Labels, Revocations, Timestamp, TrustDomain, cbor,
+};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use std::fmt;
 
@@ -19,11 +24,13 @@ pub const MAX_ROOTS: usize = 8;
 pub const MAX_OPERATOR_KEYS: usize = MAX_SIGNATURES;
 /// At most this many policy keys.
 pub const MAX_POLICY_KEYS: usize = MAX_SIGNATURES;
+/// At most this many sealed label keys; a seal over all of them fits into a certificate.
+pub const MAX_SEALED_KEYS: usize = 16;
 /// Largest trust document, signatures included.
 pub const MAX_TRUST_BYTES: usize = 256 * 1024;
 
 /// Format of the document. A reader refuses any other.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// What operators sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +49,8 @@ pub struct TrustDocument {
     pub policy_keys: Vec<IdentityPublicKey>,
     /// How many of them it takes, at least 1.
     pub policy_threshold: u8,
+    /// Label keys that only operators confer, at most [`MAX_SEALED_KEYS`], each once.
+    pub sealed: Vec<LabelKey>,
     /// The overlay's IPv6 range, within fc00::/7: network and prefix length.
     pub overlay_v6: Range6,
     /// The overlay's IPv4 range, within private or shared address space: network and prefix length.
@@ -79,6 +88,8 @@ struct Wire {
     issued: Timestamp,
     #[n(11)]
     expires: Timestamp,
+    #[n(12)]
+    sealed: Vec<LabelKey>,
 }
 
 /// SHA-256 of the signed document's encoded bytes; pins it in a join token.
@@ -122,11 +133,17 @@ impl TrustDocument {
             overlay_v4: document.overlay_v4,
             issued: document.issued,
             expires: document.expires,
+            sealed: document.sealed,
         };
         Signed::sign(CONTEXT_TRUST, cbor::encode(&wire), operators).encode()
     }
 
-    fn decode(payload: &[u8]) -> Result<Self, TrustError> {
+    /// Those of `labels` that only operators confer.
+    pub fn sealed_among(&self, labels: &Labels) -> Labels {
+        labels.only(|key| self.sealed.contains(key))
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, TrustError> {
         let wire: Wire = cbor::decode(payload).map_err(TrustError)?;
         if wire.format != FORMAT {
             return refuse("format is unknown");
@@ -143,6 +160,7 @@ impl TrustDocument {
             overlay_v4: wire.overlay_v4,
             issued: wire.issued,
             expires: wire.expires,
+            sealed: wire.sealed,
         };
         document.check()?;
         Ok(document)
@@ -157,6 +175,12 @@ impl TrustDocument {
         }
         check_keys("operator", &self.operator_keys, MAX_OPERATOR_KEYS, self.operator_threshold)?;
         check_keys("policy", &self.policy_keys, MAX_POLICY_KEYS, self.policy_threshold)?;
+        if self.sealed.len() > MAX_SEALED_KEYS {
+            return refuse("more sealed label keys than MAX_SEALED_KEYS");
+        }
+        if self.sealed.iter().enumerate().any(|(at, key)| self.sealed[..at].contains(key)) {
+            return refuse("a sealed label key appears twice");
+        }
         if !range::are_private(self.overlay_v6, self.overlay_v4) {
             return refuse("overlay ranges are not private address space");
         }
@@ -236,6 +260,18 @@ impl Trust {
         Self::stored(bytes, wall)
     }
 
+    /// The last of `documents`, oldest first, each taken as [`Trust::update`] takes it.
+    ///
+    /// # Errors
+    /// As there, for the first that is refused; `self` remains what is trusted.
+    pub fn follow<'a>(
+        &self,
+        documents: impl IntoIterator<Item = &'a [u8]>,
+        wall: Timestamp,
+    ) -> Result<Self, TrustError> {
+        documents.into_iter().try_fold(self.clone(), |trust, next| trust.update(next, wall))
+    }
+
     /// What a join token pins.
     pub fn hash(&self) -> TrustHash {
         TrustHash::of(&self.bytes)
@@ -251,6 +287,54 @@ impl Trust {
         &self.document
     }
 
+    /// That an issuing CA may speak at `wall`: valid, for this trust domain, and under a root; neither is revoked.
+    ///
+    /// # Errors
+    /// The first of these that it is not.
+    pub fn check_issuer(
+        &self,
+        der: &[u8],
+        revocations: &Revocations,
+        wall: Timestamp,
+    ) -> Result<(), TrustError> {
+        self.issuer(der, revocations, wall).map(drop)
+    }
+
+    pub(crate) fn issuer(
+        &self,
+        der: &[u8],
+        revocations: &Revocations,
+        wall: Timestamp,
+    ) -> Result<Authenticity, TrustError> {
+        let issuer = IssuerCertificate::parse(der).map_err(|error| TrustError(format!("issuer: {error}")))?;
+        if !issuer.subject.valid_at(wall) {
+            return refuse("issuer's certificate is not valid now");
+        }
+        if self.root_of(der, revocations, wall).is_none() {
+            return refuse("issuer is not under a trusted root");
+        }
+        if issuer.limits.trust_domain != self.document.trust_domain {
+            return refuse("issuer is of another trust domain");
+        }
+        if revocations.revokes_any(issuer.subject.serial, &issuer.subject.key) {
+            return refuse("issuer is revoked");
+        }
+        Ok(issuer.subject)
+    }
+
+    /// The root that signed this issuing CA's certificate and may vouch at `wall`, by its place in the document.
+    pub fn root_of(&self, issuer: &[u8], revocations: &Revocations, wall: Timestamp) -> Option<usize> {
+        let vouching = self.roots.iter().enumerate().find(|(_, root)| {
+            root.may_vouch(revocations, wall) && profile::is_signed_by(issuer, &root.subject.key)
+        });
+        vouching.map(|(at, _)| at)
+    }
+
+    /// Keys and ends of the roots, in the order of the document.
+    pub fn roots(&self) -> impl Iterator<Item = (IdentityPublicKey, Timestamp)> {
+        self.roots.iter().map(|root| (root.subject.key, root.subject.not_after))
+    }
+
     /// Whether the document itself is still worth something.
     #[must_use]
     pub fn valid_at(&self, wall: Timestamp) -> bool {
@@ -263,16 +347,17 @@ impl Trust {
         self.valid_roots(revocations, wall).map(|root| root.anchor.clone()).collect()
     }
 
-    /// Whether a root that may vouch at `wall` signed this certificate.
-    pub(crate) fn vouches_for(&self, der: &[u8], revocations: &Revocations, wall: Timestamp) -> bool {
-        self.valid_roots(revocations, wall).any(|root| profile::is_signed_by(der, &root.subject.key))
-    }
-
     fn valid_roots(&self, revocations: &Revocations, wall: Timestamp) -> impl Iterator<Item = &Root> {
-        self.roots.iter().filter(move |Root { subject, .. }| {
-            subject.valid_at(wall) && !revocations.revokes_any(subject.serial, &subject.key)
-        })
+        self.roots.iter().filter(move |root| root.may_vouch(revocations, wall))
     }
+}
+
+/// The keys of these roots, in their order.
+///
+/// # Errors
+/// When one is no root.
+pub fn root_keys(roots: &[Vec<u8>]) -> Result<Vec<IdentityPublicKey>, TrustError> {
+    roots.iter().map(|der| Root::read(der).map(|root| root.subject.key)).collect()
 }
 
 impl Root {
@@ -287,9 +372,13 @@ impl Root {
             .to_owned();
         Ok(Self { subject, anchor })
     }
+
+    fn may_vouch(&self, revocations: &Revocations, wall: Timestamp) -> bool {
+        self.subject.valid_at(wall) && !revocations.revokes_any(self.subject.serial, &self.subject.key)
+    }
 }
 
-fn open(bytes: &[u8]) -> Result<(Signed, TrustDocument), TrustError> {
+pub(crate) fn open(bytes: &[u8]) -> Result<(Signed, TrustDocument), TrustError> {
     if bytes.len() > MAX_TRUST_BYTES {
         return refuse("larger than MAX_TRUST_BYTES");
     }

@@ -7,6 +7,7 @@
 
 use crate::certificate::{Certificate, Chain, Claims, ProfileError, Role};
 use crate::issue::IssuerCertificate;
+use crate::seal::SealError;
 use crate::{Labels, NodeName, Revocations, Timestamp, Trust, range};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::sync::Arc;
@@ -85,13 +86,17 @@ pub enum VerifyError {
     /// Another deployment's certificate.
     #[error("trust domain {0} is not ours")]
     TrustDomain(String),
+    /// A label that only operators confer, without their word for it. The certificate is refused whole: without the
+    /// label its holder might escape a rule that forbids.
+    #[error("certificate of {0}: {1}")]
+    Seal(String, SealError),
     /// Nothing can be verified any more; the operators have to sign a new one.
     #[error("the trust document expired at {0}")]
     TrustExpired(Timestamp),
 }
 
-/// Verifies the chain to a root of `trust`, its issuer's limits, its profile, its validity at `wall`, and that it
-/// is not revoked.
+/// Verifies the chain to a root of `trust`, its issuer's limits, its profile, its validity at `wall`, the seal over
+/// labels that need one, and that it is not revoked.
 ///
 /// A chain is a leaf and its issuing CA, nothing more and nothing less, in this order.
 ///
@@ -117,6 +122,7 @@ pub fn verify(
     let issuer = IssuerCertificate::parse(issuer)
         .map_err(|ProfileError(why)| VerifyError::Chain(format!("issuer: {why}")))?;
     require_within_limits(&claims, &issuer, trust)?;
+    claims.check_seal(trust.document()).map_err(|error| VerifyError::Seal(claims.id.to_string(), error))?;
     let issuer_revoked = revocations.revokes_any(issuer.subject.serial, &issuer.subject.key);
     if issuer_revoked || revocations.revokes(&claims) {
         return Err(VerifyError::Revoked(claims.id.to_string()));

@@ -271,6 +271,7 @@ fn any_claims() -> impl Strategy<Value = Claims> {
                 serial,
                 not_before,
                 not_after: Timestamp(NOW.0 + lifetime),
+                seal: None,
             }
         })
 }

@@ -68,6 +68,7 @@ pub(crate) fn document(domain: &TrustDomain, authority: &Authority) -> TrustDocu
         operator_threshold: 2,
         policy_keys: vec![key(POLICY).public()],
         policy_threshold: 1,
+        sealed: Vec::new(),
         overlay_v6,
         overlay_v4,
         issued: START,
@@ -101,6 +102,7 @@ impl Deployment {
             serial: serial(0x10),
             not_before: START,
             not_after: END,
+            seal: None,
         }
     }
 

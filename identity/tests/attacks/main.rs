@@ -4,9 +4,11 @@
 
 mod certificates;
 mod deployment;
+mod drafts;
 mod forged;
 mod keys;
 mod names;
 mod revocations;
+mod seals;
 mod signed;
 mod trust;

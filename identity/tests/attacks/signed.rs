@@ -52,7 +52,7 @@ fn c9_a_wrong_signature_spoils_the_document_even_beyond_the_threshold() {
 #[test]
 fn a_signature_for_one_purpose_is_not_one_for_another() {
     let signed = signed_by(&[1]);
-    for context in [CONTEXT_TRUST, CONTEXT_REVOCATIONS, CONTEXT_REQUEST, CONTEXT_RECEIPT, ""] {
+    for context in [CONTEXT_TRUST, CONTEXT_REVOCATIONS, CONTEXT_REQUEST, CONTEXT_RECEIPT, CONTEXT_SEAL, ""] {
         assert!(signed.verify(context, &publics(&[1]), 1).is_err());
     }
 }
