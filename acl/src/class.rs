@@ -4,13 +4,17 @@
 //! thousands of nodes are exact questions about a few classes: no sampling, no solver. The classes of a rule
 //! set agree with [`Rule::joins`] for every pair of subjects; a property test says so.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use bulkhead_identity::{LabelValue, Timestamp};
+use bulkhead_identity::{LabelValue, NodeName, Timestamp};
 
 use crate::{
     Rule, RuleSet, Subject,
     grant::{Grants, Window},
+    rule::relation_holds,
     selector::{Polarity, Selector, Term},
 };
 
@@ -21,11 +25,15 @@ pub struct Classes {
     sides: [Index; 4],
     /// The keys of all `same` and `differ`, sorted.
     related: Vec<String>,
+    /// Of each rule, allow and never, where its own stand among them.
+    relations: [Vec<Vec<usize>>; 2],
+    /// The names that rules ask for.
+    named: BTreeSet<String>,
 }
 
 /// A side of a rule: which of the four indexes speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+pub(crate) enum Side {
     AllowFrom,
     AllowTo,
     NeverFrom,
@@ -33,7 +41,15 @@ enum Side {
 }
 
 impl Side {
-    const ALL: [Self; 4] = [Self::AllowFrom, Self::AllowTo, Self::NeverFrom, Self::NeverTo];
+    pub(crate) const ALL: [Self; 4] = [Self::AllowFrom, Self::AllowTo, Self::NeverFrom, Self::NeverTo];
+
+    /// Both sides of the rules of `polarity`.
+    pub(crate) fn both(polarity: Polarity) -> (Self, Self) {
+        match polarity {
+            Polarity::Allow => (Self::AllowFrom, Self::AllowTo),
+            Polarity::Never => (Self::NeverFrom, Self::NeverTo),
+        }
+    }
 
     fn polarity(self) -> Polarity {
         match self {
@@ -43,10 +59,7 @@ impl Side {
     }
 
     fn rules(self, rules: &RuleSet) -> &[Rule] {
-        match self.polarity() {
-            Polarity::Allow => &rules.allow,
-            Polarity::Never => &rules.never,
-        }
+        rules.of(self.polarity())
     }
 
     fn selector(self, rule: &Rule) -> &Selector {
@@ -74,12 +87,23 @@ impl RuleSet {
 
 impl Classes {
     pub(crate) fn new(rules: Arc<RuleSet>) -> Self {
-        let keys = rules.allow.iter().chain(&rules.never).flat_map(|rule| rule.related.iter().cloned());
-        let mut related: Vec<_> = keys.collect();
+        let all = || rules.allow.iter().chain(&rules.never);
+        let mut related: Vec<_> = all().flat_map(|rule| rule.related.iter().cloned()).collect();
         related.sort_unstable();
         related.dedup();
+        let relations = [Polarity::Allow, Polarity::Never].map(|polarity| {
+            let own =
+                |rule: &Rule| rule.related.iter().filter_map(|key| related.binary_search(key).ok()).collect();
+            rules.of(polarity).iter().map(own).collect()
+        });
+        let terms = all().flat_map(|rule| rule.from.terms().iter().chain(rule.to.terms()));
+        let named = terms.filter_map(|term| match term {
+            Term::Node(name) => Some(name.as_str().to_owned()),
+            Term::In(..) | Term::NotIn(..) | Term::Exists(_) | Term::Absent(_) | Term::User { .. } => None,
+        });
+        let named = named.collect();
         let sides = Side::ALL.map(|side| Index::new(side, &rules));
-        Self { rules, sides, related }
+        Self { rules, sides, related, relations, named }
     }
 
     /// The rules, as they were given.
@@ -104,30 +128,52 @@ impl Classes {
 
     /// What the rules grant to flows from `from` to `to`.
     pub(crate) fn grants(&self, from: &Class, to: &Class, validity: Window) -> Grants {
-        let mut allow = self.joining(Side::AllowFrom, Side::AllowTo, from, to).peekable();
+        let mut allow = self.joining(Polarity::Allow, from, to).peekable();
         if allow.peek().is_none() {
             return Grants::default();
         }
-        Grants::new(allow, self.joining(Side::NeverFrom, Side::NeverTo, from, to), validity)
+        Grants::new(allow, self.joining(Polarity::Never, from, to), validity)
     }
 
     fn joining<'a>(
         &'a self,
-        from_side: Side,
-        to_side: Side,
+        polarity: Polarity,
         from: &'a Class,
         to: &'a Class,
     ) -> impl Iterator<Item = &'a Rule> {
+        self.numbers(polarity, from, to).map(move |number| &self.rules.of(polarity)[number])
+    }
+
+    /// The rules of `polarity` that join the two, as positions in the rule set, ascending.
+    pub(crate) fn numbers<'a>(
+        &'a self,
+        polarity: Polarity,
+        from: &'a Class,
+        to: &'a Class,
+    ) -> impl Iterator<Item = usize> + 'a {
+        let (from_side, to_side) = Side::both(polarity);
         let both = from.matched[from_side as usize].and(&to.matched[to_side as usize]);
-        let rules = from_side.rules(&self.rules);
-        both.map(move |number| &rules[number]).filter(move |rule| {
-            rule.relates(from_side.polarity(), |key| {
-                match self.related.binary_search_by(|k| (**k).cmp(key)) {
-                    Ok(at) => from.related[at].is_some() && from.related[at] == to.related[at],
-                    Err(_) => false,
-                }
-            })
-        })
+        both.filter(move |&number| self.relates(polarity, number, from, to))
+    }
+
+    /// Whether the `same` or `differ` of the rule at this position holds.
+    pub(crate) fn relates(&self, polarity: Polarity, number: usize, from: &Class, to: &Class) -> bool {
+        let keys = &self.relations[polarity as usize][number];
+        let shared = |&key: &usize| from.related[key].is_some() && from.related[key] == to.related[key];
+        relation_holds(polarity, keys, shared)
+    }
+
+    /// Whether a rule asks for this name, so that its labels alone do not tell the class.
+    pub(crate) fn is_named(&self, name: &NodeName) -> bool {
+        self.named.contains(name.as_str())
+    }
+}
+
+impl Class {
+    /// The rules whose selector on `side` matches, as positions in the rule set, ascending.
+    pub(crate) fn met(&self, side: Side) -> impl Iterator<Item = usize> {
+        let bits = &self.matched[side as usize];
+        bits.and(bits)
     }
 }
 
@@ -218,7 +264,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{Decision, PortSet, RuleId, Service, selector::tests::term};
 
-    fn rule(id: String) -> impl Strategy<Value = Rule> {
+    pub(crate) fn rule(id: String) -> impl Strategy<Value = Rule> {
         let selector = || {
             proptest::collection::vec(term(), 0..3)
                 .prop_map(|terms| Selector::all_of(terms).unwrap_or_else(Selector::everyone))
@@ -235,6 +281,7 @@ pub(crate) mod tests {
                 ports: PortSet::parse(ports).unwrap(),
                 not_before,
                 until,
+                hours: Vec::new(),
                 file: "policy.toml".to_owned(),
                 line: 1,
             },
@@ -251,11 +298,22 @@ pub(crate) mod tests {
             .prop_map(|(allow, never)| RuleSet::new(allow, never))
     }
 
-    fn subject() -> impl Strategy<Value = Subject> {
+    pub(crate) fn subject() -> impl Strategy<Value = Subject> {
         let labels = proptest::collection::btree_map("[abc]", "[wxyz]", 0..4);
         ("n[123]", labels).prop_map(|(name, labels)| {
             let text: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             Subject { name: NodeName::parse(&name).unwrap(), labels: Labels::parse(&text.join(",")).unwrap() }
+        })
+    }
+
+    /// Nodes of different names.
+    pub(crate) fn nodes() -> impl Strategy<Value = Vec<Subject>> {
+        proptest::collection::vec(subject(), 0..8).prop_map(|subjects| {
+            let numbered = subjects.into_iter().enumerate().map(|(number, subject)| Subject {
+                name: NodeName::parse(&format!("n{number}")).unwrap(),
+                ..subject
+            });
+            numbered.collect()
         })
     }
 

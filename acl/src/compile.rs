@@ -8,105 +8,20 @@ use std::collections::BTreeMap;
 use bulkhead_identity::LabelKey;
 
 use crate::{
-    Code, PortSet, Rule, RuleId, Selector, Term,
+    Code, Hours, PortSet, Rule, RuleId, Selector, Term,
+    bundle::MAX_BUNDLE_BYTES,
     document::RuleStatement,
-    group::Groups,
+    names::Names,
     place::{Findings, Located, Place},
-    ports::MAX_RANGES,
     schema::Schema,
     selector::Polarity,
-    source::{MAX_RULES, MAX_SERVICES},
     syntax::is_name,
 };
-
-/// What statements refer to.
-pub(crate) struct Names {
-    pub(crate) schema: Schema,
-    pub(crate) groups: Groups,
-    pub(crate) services: Services,
-}
 
 /// A compiled rule and the statement that it came from.
 pub(crate) struct Compiled<'s> {
     pub(crate) rule: Rule,
     pub(crate) statement: &'s RuleStatement,
-}
-
-/// Named protocol and port sets.
-#[derive(Default)]
-pub(crate) struct Services(BTreeMap<String, PortSet>);
-
-impl Services {
-    pub(crate) fn new(
-        statements: &[(Located<String>, Vec<Located<String>>)],
-        findings: &mut Findings<'_>,
-    ) -> Self {
-        let mut services = Self::default();
-        if let Some((name, _)) = statements.get(MAX_SERVICES) {
-            let message = format!("more than {MAX_SERVICES} services (MAX_SERVICES)");
-            findings.error(Code::Limit, &name.place, message);
-        }
-        for (name, ports) in statements.iter().take(MAX_SERVICES) {
-            if !is_name(&name.value) || ["any", "icmp"].contains(&name.value.as_str()) {
-                let message = format!("{:?} cannot name a service", name.value);
-                findings.error(Code::BadName, &name.place, message);
-            }
-            // Services are made of ports only, so that none depends on the order of others.
-            let set = Self::default().set_of(ports, findings).unwrap_or_default();
-            if services.0.insert(name.value.clone(), set).is_some() {
-                let message = format!("service {:?} is defined twice", name.value);
-                findings.error(Code::Duplicate, &name.place, message);
-            }
-        }
-        services
-    }
-
-    /// The union of the items, each a service's name or ports; `None` when any was reported, or when a bundle
-    /// could not carry it.
-    pub(crate) fn set_of(&self, items: &[Located<String>], findings: &mut Findings<'_>) -> Option<PortSet> {
-        let sets: Vec<_> = items.iter().map(|item| self.one(item, findings)).collect();
-        let mut sets = sets.into_iter().collect::<Option<Vec<_>>>()?;
-        // The union of some may be more ranges than that of all: not the order of the list decides.
-        sets.sort_unstable();
-        let mut all = PortSet::default();
-        for set in &sets {
-            all = all.union(set);
-            if !all.fits_a_bundle() {
-                let place = &items.first()?.place;
-                let message = format!("more than {MAX_RANGES} ranges of ports of one protocol (MAX_RANGES)");
-                findings.error(Code::Limit, place, message);
-                return None;
-            }
-        }
-        Some(all)
-    }
-
-    pub(crate) fn one(&self, item: &Located<String>, findings: &mut Findings<'_>) -> Option<PortSet> {
-        if let Some(set) = self.0.get(&item.value) {
-            return Some(set.clone());
-        }
-        match own_protocol(&item.value).map_or_else(|| PortSet::parse(&item.value), Err) {
-            Ok(set) => Some(set),
-            Err(message) => {
-                let known = self.0.keys().map(String::as_str).chain(["any", "icmp"]);
-                let help = findings.did_you_mean(&item.value, known);
-                findings.error_with_help(Code::Ports, &item.place, message, help);
-                None
-            }
-        }
-    }
-}
-
-/// `ip/6` would read as "all TCP" and match none of it.
-fn own_protocol(text: &str) -> Option<String> {
-    let instead = match text {
-        "ip/6" => "tcp/*",
-        "ip/17" => "udp/*",
-        "ip/132" => "sctp/*",
-        "ip/1" | "ip/58" => "icmp",
-        _ => return None,
-    };
-    Some(format!("{text} has a syntax of its own: write {instead}"))
 }
 
 /// Compiles the statements of one kind. `ids` holds every id so far, with its place.
@@ -118,14 +33,18 @@ pub(crate) fn compile<'s>(
     findings: &mut Findings<'_>,
 ) -> Vec<Compiled<'s>> {
     let mut compiled = Vec::new();
+    let mut bytes = 0;
     for statement in statements {
-        if ids.len() >= MAX_RULES {
-            let message = format!("more than {MAX_RULES} rules (MAX_RULES)");
+        let Some(rule) = compile_one(statement, polarity, names, ids, findings) else { continue };
+        // A few lines can name large groups: what they are written out is bounded as it grows.
+        bytes += minicbor::to_vec(&rule).map_or(MAX_BUNDLE_BYTES, |encoded| encoded.len());
+        if bytes > MAX_BUNDLE_BYTES {
+            let message =
+                format!("the compiled rules take more than {MAX_BUNDLE_BYTES} bytes (MAX_BUNDLE_BYTES)");
             findings.error(Code::Limit, &statement.place, message);
             break;
         }
-        let rule = compile_one(statement, polarity, names, ids, findings);
-        compiled.extend(rule.map(|rule| Compiled { rule, statement }));
+        compiled.push(Compiled { rule, statement });
     }
     compiled
 }
@@ -150,6 +69,7 @@ fn compile_one(
         (None, Polarity::Allow) => None,
     };
     check_window(statement, findings);
+    let hours = hours(&statement.hours, findings);
     Some(Rule {
         id: id?,
         from: from?,
@@ -158,6 +78,7 @@ fn compile_one(
         ports: ports?,
         not_before: statement.not_before.as_ref().map(|moment| moment.value),
         until: statement.until.as_ref().map(|moment| moment.value),
+        hours: hours?,
         file: findings.file_name(&statement.place).to_owned(),
         line: findings.line(&statement.place),
     })
@@ -189,12 +110,7 @@ fn unique_id(
         return None;
     }
     if let Some(first) = ids.get(value) {
-        let message = format!(
-            "rule {value:?} is defined twice; first at {}:{}",
-            findings.file_name(first),
-            findings.line(first)
-        );
-        findings.error(Code::Duplicate, place, message);
+        findings.twice("rule", id, first);
         return None;
     }
     ids.insert(value.clone(), place.clone());
@@ -217,6 +133,20 @@ fn related_keys(
         }
     }
     (parsed.len() == keys.len()).then_some(parsed)
+}
+
+fn hours(spans: &[Located<String>], findings: &mut Findings<'_>) -> Option<Vec<Hours>> {
+    let mut parsed = Vec::new();
+    for Located { value, place } in spans {
+        match Hours::read(value) {
+            Ok(hours) => parsed.push(hours),
+            Err(error) => {
+                let place = findings.inside(place, value, &error.span);
+                findings.error_with_help(Code::Time, &place, error.message, error.help);
+            }
+        }
+    }
+    (parsed.len() == spans.len()).then_some(parsed)
 }
 
 fn check_window(statement: &RuleStatement, findings: &mut Findings<'_>) {

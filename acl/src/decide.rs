@@ -8,7 +8,8 @@ use bulkhead_identity::{Labels, NodeName, Timestamp, VerifiedIdentity};
 use crate::{
     Rule, RuleId, RuleSet, Service,
     grant::{Grants, Window},
-    rule::shares,
+    hours::outside,
+    rule::{relation_holds, shares},
     selector::{Polarity, Term},
 };
 
@@ -95,17 +96,21 @@ impl RuleSet {
     }
 
     fn nearest(&self, question: &Question<'_>) -> Decision {
-        // Of rules that lack as much, one that speaks of the service says more.
-        let distances = self.allow.iter().map(|rule| {
-            let foreign = !rule.ports.contains(question.service);
-            (question.unmet(rule).count(), foreign, &rule.id, rule)
-        });
-        let nearest = distances.min_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2))).map(|(.., rule)| rule);
+        // Of rules that lack as much, one that speaks of the service says more; of these the smallest id.
+        let mut nearest: Option<((usize, bool), &Rule)> = None;
+        for rule in &self.allow {
+            // Whatever lacks more than the nearest so far need not be counted to the end.
+            let most = nearest.map_or(usize::MAX, |((lacking, _), _)| lacking + 1);
+            let lacking = question.unmet(Polarity::Allow, rule).take(most).count();
+            let distance = (lacking, !rule.ports.contains(question.service));
+            if nearest.is_none_or(|(least, other)| (distance, &rule.id) < (least, &other.id)) {
+                nearest = Some((distance, rule));
+            }
+        }
+        let nearest = nearest.map(|(_, rule)| rule);
         Decision::NoRule {
             nearest: nearest.map(|rule| rule.id.clone()),
-            missing: nearest.map_or_else(Vec::new, |rule| {
-                question.unmet(rule).map(|unmet| question.describe(rule, unmet)).collect()
-            }),
+            missing: nearest.map_or_else(Vec::new, |rule| question.missing(Polarity::Allow, rule)),
         }
     }
 
@@ -126,36 +131,53 @@ impl RuleSet {
     }
 }
 
-struct Question<'a> {
-    from: &'a Subject,
-    to: &'a Subject,
-    service: Service,
-    wall: Timestamp,
+/// May `from` open `service` to `to` at `wall`?
+pub(crate) struct Question<'a> {
+    pub(crate) from: &'a Subject,
+    pub(crate) to: &'a Subject,
+    pub(crate) service: Service,
+    pub(crate) wall: Timestamp,
 }
 
-/// One condition of an allow rule that does not hold.
+/// One condition of a rule that does not hold.
 #[derive(Clone, Copy)]
-enum Unmet<'a> {
+pub(crate) enum Unmet<'a> {
     From(&'a Term),
     To(&'a Term),
     Same(&'a str),
+    Differ(&'a [String]),
     Service,
     NotYet(Timestamp),
     Over(Timestamp),
+    Outside,
 }
 
 impl Question<'_> {
-    fn unmet<'r>(&self, rule: &'r Rule) -> impl Iterator<Item = Unmet<'r>> {
+    /// What keeps `rule`, as one of `polarity`, from deciding; nothing when it decides.
+    pub(crate) fn unmet<'r>(&self, polarity: Polarity, rule: &'r Rule) -> impl Iterator<Item = Unmet<'r>> {
         let (source, destination) = (self.from, self.to);
-        let lacking = |subject| move |term: &&Term| !Term::matches(term, subject, Polarity::Allow);
+        let lacking = move |subject| move |term: &&Term| !Term::matches(term, subject, polarity);
         let from = rule.from.terms().iter().filter(lacking(source)).map(Unmet::From);
         let to = rule.to.terms().iter().filter(lacking(destination)).map(Unmet::To);
-        let unshared = rule.related.iter().filter(|key| !shares(source, destination, key));
-        let same = unshared.map(|key| Unmet::Same(key));
+        let (same, differ) = match polarity {
+            Polarity::Allow => (&rule.related[..], None),
+            Polarity::Never => (&[][..], Some(&rule.related[..])),
+        };
+        let same = same.iter().filter(|key| !shares(source, destination, key)).map(|key| Unmet::Same(key));
+        let related =
+            |keys: &&[String]| relation_holds(polarity, keys, |key| shares(source, destination, key));
+        let differ = differ.filter(|keys| !related(keys)).map(Unmet::Differ);
         let service = (!rule.ports.contains(self.service)).then_some(Unmet::Service);
         let not_yet = rule.not_before.filter(|&start| self.wall < start).map(Unmet::NotYet);
         let over = rule.until.filter(|&end| end <= self.wall).map(Unmet::Over);
-        from.chain(to).chain(same).chain(service).chain(not_yet).chain(over)
+        let hours = !rule.hours.is_empty() && !rule.hours.iter().any(|hours| hours.contains(self.wall));
+        let outside = hours.then_some(Unmet::Outside);
+        from.chain(to).chain(same).chain(differ).chain(service).chain(not_yet).chain(over).chain(outside)
+    }
+
+    /// As [`Question::unmet`], in words: one sentence for each condition.
+    pub(crate) fn missing(&self, polarity: Polarity, rule: &Rule) -> Vec<String> {
+        self.unmet(polarity, rule).map(|unmet| self.describe(rule, unmet)).collect()
     }
 
     fn describe(&self, rule: &Rule, unmet: Unmet<'_>) -> String {
@@ -169,9 +191,20 @@ impl Question<'_> {
                 self.to.name,
                 value(self.to, key)
             ),
+            Unmet::Differ(keys) => {
+                let both: Vec<_> = keys.iter().map(|key| value(self.from, key)).collect();
+                format!(
+                    "they must differ in {}: source {} and destination {} both have {}",
+                    keys.join(" or "),
+                    self.from.name,
+                    self.to.name,
+                    both.join(", ")
+                )
+            }
             Unmet::Service => format!("{} is not among its ports: {}", self.service, rule.ports),
             Unmet::NotYet(start) => format!("it does not hold before {}", moment(start)),
             Unmet::Over(end) => format!("it held until {}", moment(end)),
+            Unmet::Outside => outside(&rule.hours, self.wall),
         }
     }
 }

@@ -93,10 +93,10 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
         /// The kinds of finding. The text of a code is stable; meanings are never reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Code { $($(#[$doc])* $name,)* }
+        pub enum Code { $($(#[doc = $doc])* $name,)* }
 
         impl Code {
             /// Every code, in order.
@@ -106,6 +106,12 @@ macro_rules! codes {
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
+            }
+
+            /// What a finding of this code says, in one sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),*).trim_ascii_start(),)* }
             }
         }
     };
@@ -162,10 +168,20 @@ codes! {
     MissingLabel = "BH-P106",
     /// An allow rule that a never rule forbids altogether.
     InsideNever = "BH-P107",
-    /// A rule that another one makes pointless.
+    /// An allow rule that adds nothing to another one.
     Covered = "BH-P108",
     /// Something that is understood but that this release does not act on.
     NotEnforced = "BH-P109",
+    /// A selector that none of the nodes at hand matches.
+    MatchesNoNode = "BH-P110",
+    /// A rule whose `same`, `not_before`, `until` or `hours` another rule does without.
+    ConditionPointless = "BH-P111",
+    /// An allow rule without `review_by` where most have one.
+    ReviewMissing = "BH-P112",
+    /// A group, service or label that nothing refers to.
+    Unused = "BH-P113",
+    /// More pairs of rules than are compared with each other.
+    PairsNotCompared = "BH-P114",
 }
 
 #[cfg(test)]

@@ -1,24 +1,22 @@
 //! From TOML to statements: what each file says, before anything is looked up.
 //!
-//! The files of a policy are one set. A file that is not TOML contributes the names that it defines, so that
-//! the others are not accused of naming unknown things, and nothing else.
+//! The files of a policy are one set. Of a file that is not TOML the first error is reported and nothing else
+//! is read; the others are not accused of naming what may be defined in it.
 
 use bulkhead_identity::Timestamp;
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use crate::{
     Code, Polarity, Sources,
+    hours::MAX_HOURS,
     place::{Findings, Located, Place},
-    source::{MAX_PORTS, MAX_RELATED},
+    slips,
+    source::{MAX_PORTS, MAX_RELATED, MAX_RULES, MAX_TESTS},
     table::{LocatedTable, Table, Value, place, text, texts, wrong_type},
 };
 
 /// Values that one label may list.
 pub(crate) const MAX_LABEL_VALUES: usize = 10_000;
-
-/// A file that is not TOML is searched for further errors only up to this size: the parser's recovery costs
-/// far more than parsing.
-pub(crate) const MAX_RECOVERED_BYTES: usize = 256 * 1024;
 
 /// Everything that all files say.
 #[derive(Default)]
@@ -49,6 +47,7 @@ pub(crate) struct RuleStatement {
     pub(crate) ports: Option<Vec<Located<String>>>,
     pub(crate) not_before: Option<Located<Timestamp>>,
     pub(crate) until: Option<Located<Timestamp>>,
+    pub(crate) hours: Vec<Located<String>>,
     pub(crate) review_by: Option<Located<Timestamp>>,
 }
 
@@ -68,8 +67,8 @@ pub(crate) enum TestSide {
     Labels(Vec<(Located<String>, Located<String>)>),
 }
 
-const RULE_KEYS: [&str; 9] =
-    ["id", "from", "to", "ports", "not_before", "until", "owner", "why", "review_by"];
+const RULE_KEYS: [&str; 10] =
+    ["id", "from", "to", "ports", "not_before", "until", "hours", "owner", "why", "review_by"];
 
 impl Document {
     /// Reads all files.
@@ -81,15 +80,9 @@ impl Document {
                     let root = Table::new(root.get_ref(), file, "policy file");
                     document.read_file(root, file, findings);
                 }
-                Err(first) if text.len() > MAX_RECOVERED_BYTES || findings.are_full() => {
-                    report_syntax(&[first], file, findings);
-                }
-                Err(_) => {
-                    let (root, errors) = DeTable::parse_recoverable(text);
-                    report_syntax(&errors, file, findings);
-                    // What recovery made of a broken file is good for its names only.
-                    let root = Table::new(root.get_ref(), file, "policy file");
-                    document.read_definitions(root, file, &mut Findings::new(sources));
+                Err(error) => {
+                    report_syntax(&error, file, findings);
+                    findings.excuse_names_of(file);
                 }
             }
         }
@@ -101,15 +94,21 @@ impl Document {
         root.refuse_others(&known, findings);
         check_version(root, file, findings);
         self.read_definitions(root, file, findings);
-        for table in root.tables("allow", "allow rule", findings) {
-            self.allow.push(read_rule(&table, Polarity::Allow, findings));
+        let (allow, never) =
+            (root.tables("allow", "allow rule", findings), root.tables("never", "never rule", findings));
+        let known = self.allow.len() + self.never.len();
+        if let Some(table) = allow.iter().chain(&never).nth(MAX_RULES - known) {
+            let message = format!("more than {MAX_RULES} rules (MAX_RULES)");
+            return findings.error(Code::Limit, &table.place, message);
         }
-        for table in root.tables("never", "never rule", findings) {
-            self.never.push(read_rule(&table, Polarity::Never, findings));
+        self.allow.extend(allow.iter().map(|table| read_rule(table, Polarity::Allow, findings)));
+        self.never.extend(never.iter().map(|table| read_rule(table, Polarity::Never, findings)));
+        let tests = root.tables("test", "test", findings);
+        if let Some(table) = tests.get(MAX_TESTS - self.tests.len()) {
+            let message = format!("more than {MAX_TESTS} tests (MAX_TESTS)");
+            return findings.error(Code::Limit, &table.place, message);
         }
-        for table in root.tables("test", "test", findings) {
-            self.tests.push(read_test(&table, file, findings));
-        }
+        self.tests.extend(tests.iter().map(|table| read_test(table, file, findings)));
     }
 
     fn read_definitions(&mut self, root: Table<'_>, file: usize, findings: &mut Findings<'_>) {
@@ -126,16 +125,17 @@ impl Document {
     }
 }
 
-fn report_syntax(errors: &[toml::de::Error], file: usize, findings: &mut Findings<'_>) {
-    for error in errors {
-        let span = error.span().unwrap_or_default();
-        findings.error(Code::Syntax, &Place { file, span }, first_line(error.message()));
-    }
+/// Only the first: what a parser makes of the rest of a broken file accuses what is right.
+fn report_syntax(error: &toml::de::Error, file: usize, findings: &mut Findings<'_>) {
+    let place = Place { file, span: error.span().unwrap_or_default() };
+    let help = slips::syntax(error.message());
+    let message = format!("not TOML: {}", first_line(error.message()));
+    findings.error_with_help(Code::Syntax, &place, message, help);
 }
 
 /// The parser's messages may go on with the tokens that it expected, one per line.
-fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().to_owned()
+fn first_line(message: &str) -> &str {
+    message.lines().next().unwrap_or_default()
 }
 
 fn check_version(root: Table<'_>, file: usize, findings: &mut Findings<'_>) {
@@ -176,7 +176,7 @@ fn read_label(
         None => false,
         Some(value) => match value.get_ref().as_bool() {
             Some(sealed) => sealed,
-            None => wrong_type(findings, &place(file, value), "sealed", "true or false", value)?,
+            None => wrong_type(findings, &place(file, value), "sealed", "true or false", value, None)?,
         },
     };
     Some(LabelStatement { key, values, sealed })
@@ -206,8 +206,27 @@ fn read_rule(table: &LocatedTable<'_>, polarity: Polarity, findings: &mut Findin
         ports: table.texts("ports", ("MAX_PORTS", MAX_PORTS), findings),
         not_before: table.moment("not_before", findings),
         until: table.moment("until", findings),
+        hours: read_hours(table, findings),
         review_by: table.day("review_by", findings),
     }
+}
+
+/// One span, or a list of them.
+fn read_hours(table: &Table<'_>, findings: &mut Findings<'_>) -> Vec<Located<String>> {
+    let Some(value) = table.get("hours") else { return Vec::new() };
+    let read = match value.get_ref() {
+        DeValue::String(_) => table.text("hours", findings).map(|span| vec![span]),
+        DeValue::Array(_) => table.texts("hours", ("MAX_HOURS", MAX_HOURS), findings),
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Table(_) => {
+            let place = table.place_of(value);
+            wrong_type(findings, &place, "hours", "text in quotes or a list of texts", value, None)
+        }
+    };
+    read.unwrap_or_default()
 }
 
 fn read_test(table: &LocatedTable<'_>, file: usize, findings: &mut Findings<'_>) -> TestStatement {
@@ -238,7 +257,15 @@ fn read_side(value: &Value<'_>, file: usize, key: &str, findings: &mut Findings<
         return text(file, value, key, findings).map(TestSide::Selector);
     }
     if !value.get_ref().is_table() {
-        return wrong_type(findings, &place(file, value), key, "a selector or { labels = { … } }", value);
+        let help = slips::one_text(key, value.get_ref());
+        return wrong_type(
+            findings,
+            &place(file, value),
+            key,
+            "a selector or { labels = { … } }",
+            value,
+            help,
+        );
     }
     let side = Table::from_value(value, file, "a side of a test", findings)?;
     side.value.refuse_others(&["labels"], findings);

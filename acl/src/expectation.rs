@@ -9,13 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bulkhead_identity::{LabelKey, LabelValue, Labels, NodeName, Timestamp};
 
 use crate::{
-    Classes, Code, Decision, RuleSet, Selector, Service, Subject, Term,
-    compile::{Names, selector},
+    Class, Classes, Code, Decision, RuleSet, Selector, Service, Subject, Term,
+    check::FailingTests,
+    compile::selector,
     document::{TestSide, TestStatement},
     grant::Window,
+    names::Names,
     place::{Findings, Located, Place},
     schema::{Schema, advice},
-    source::MAX_TESTS,
+    slips,
 };
 
 /// Most identities that one side of a test may stand for.
@@ -24,23 +26,31 @@ pub(crate) const MAX_IDENTITIES: usize = 256;
 /// Most pairs of identities that all tests together may ask about.
 pub(crate) const MAX_TEST_PAIRS: usize = 500_000;
 
+/// Most rules that all tests together may weigh: those that join a pair, and a few of all for each identity.
+pub(crate) const MAX_TEST_RULES: usize = 2_000_000;
+
+/// To find the rules of one identity is as much work as to weigh this part of all rules.
+const RULES_PER_IDENTITY: usize = 32;
+
 /// Reads every test and, where `rules` are given, runs it; returns how many expectations held.
 pub(crate) fn run(
     tests: &[TestStatement],
     rules: Option<&RuleSet>,
     names: &Names,
-    wall: Timestamp,
+    (wall, failing): (Timestamp, FailingTests),
     findings: &mut Findings<'_>,
 ) -> usize {
     let stranger = stranger(rules);
     let classes = rules.map(RuleSet::classes);
-    let (mut held, mut pairs) = (0, 0);
-    let mut seen = BTreeSet::new();
-    for (number, test) in tests.iter().enumerate() {
+    let (mut held, mut pairs, mut weighed) = (0, 0, 0);
+    let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
+    for test in tests {
+        if findings.are_full() {
+            break;
+        }
         let Some(name) = &test.name else { continue };
-        if !seen.insert(name.value.as_str()) {
-            let message = format!("test {:?} is defined twice", name.value);
-            findings.error(Code::Duplicate, &name.place, message);
+        if let Some(first) = seen.insert(&name.value, &name.place) {
+            findings.twice("test", name, first);
         }
         let mut side = |side: &Option<TestSide>| -> Option<Vec<Subject>> {
             side.as_ref().and_then(|side| identities(side, names, &stranger, findings))
@@ -49,16 +59,21 @@ pub(crate) fn run(
         let questions = questions(test, names, findings);
         let (Some(from), Some(to), Some(classes)) = (from, to, &classes) else { continue };
         pairs += from.len() * to.len();
-        if number == MAX_TESTS || pairs > MAX_TEST_PAIRS {
-            let message = format!(
-                "more than {MAX_TESTS} tests (MAX_TESTS) or {MAX_TEST_PAIRS} pairs of identities in all \
-                 tests (MAX_TEST_PAIRS)"
-            );
+        if pairs > MAX_TEST_PAIRS {
+            let message =
+                format!("all tests together ask about more than {MAX_TEST_PAIRS} pairs (MAX_TEST_PAIRS)");
             findings.error(Code::Limit, &name.place, message);
             break;
         }
-        let case = Case { name: &name.value, from, to, classes, wall: test.at.unwrap_or(wall) };
-        held += case.run(&questions, findings);
+        let (name, place, wall, stranger) = (&name.value, &name.place, test.at.unwrap_or(wall), &stranger);
+        let case = Case { name, from, to, classes, wall, stranger };
+        let Some(failed) = case.run(&questions, &mut weighed) else {
+            let message =
+                format!("all tests together weigh more than {MAX_TEST_RULES} rules (MAX_TEST_RULES)");
+            findings.error(Code::Limit, place, message);
+            break;
+        };
+        held += case.report(&questions, &failed, failing, findings);
     }
     held
 }
@@ -82,6 +97,9 @@ fn questions<'t>(test: &'t TestStatement, names: &Names, findings: &mut Findings
     questions
 }
 
+/// Two identities, as a question asked for them.
+type Pair<'a> = (&'a Subject, &'a Subject);
+
 /// One test with its sides resolved.
 struct Case<'a> {
     name: &'a str,
@@ -89,28 +107,62 @@ struct Case<'a> {
     to: Vec<Subject>,
     classes: &'a Classes,
     wall: Timestamp,
+    /// The name of those that were asked about by their labels.
+    stranger: &'a NodeName,
 }
 
 impl Case<'_> {
-    /// Asks every question of every pair; each that fails is reported once, with one pair.
-    fn run(&self, questions: &[Question<'_>], findings: &mut Findings<'_>) -> usize {
-        let mut failed: Vec<Option<(&Subject, &Subject)>> = vec![None; questions.len()];
-        let to_classes: Vec<_> = self.to.iter().map(|to| self.classes.of(to)).collect();
-        for from in &self.from {
-            let from_class = self.classes.of(from);
-            for (to, to_class) in self.to.iter().zip(&to_classes) {
+    /// For each question one pair for which it does not hold, if there is any; `None` when that is more work
+    /// than [`MAX_TEST_RULES`].
+    fn run(&self, questions: &[Question<'_>], weighed: &mut usize) -> Option<Vec<Option<Pair<'_>>>> {
+        let rules = self.classes.rules();
+        let identities = self.from.len() + self.to.len();
+        *weighed += identities * ((rules.allow.len() + rules.never.len()) / RULES_PER_IDENTITY);
+        if *weighed > MAX_TEST_RULES {
+            return None;
+        }
+        let mut failed = vec![None; questions.len()];
+        let to_classes = self.by_class(&self.to);
+        for (from_class, from) in self.by_class(&self.from) {
+            for (to_class, to) in &to_classes {
                 let grants = self.classes.grants(&from_class, to_class, Window::ALWAYS);
+                // The grants are put together once, and gone through for each question.
+                *weighed += 1 + grants.len() * (8 + questions.len()) / 8;
+                if *weighed > MAX_TEST_RULES {
+                    return None;
+                }
                 for (question, failed) in questions.iter().zip(&mut failed) {
                     if grants.allows(question.service, self.wall).is_some() != question.allowed {
-                        failed.get_or_insert((from, to));
+                        failed.get_or_insert((from, *to));
                     }
                 }
             }
         }
-        for (question, pair) in questions.iter().zip(&failed) {
+        Some(failed)
+    }
+
+    /// One subject of each class, for all of them; in the order of the subjects.
+    fn by_class<'s>(&self, subjects: &'s [Subject]) -> Vec<(Class, &'s Subject)> {
+        let mut known = BTreeSet::new();
+        let classed = subjects.iter().map(|subject| (self.classes.of(subject), subject));
+        classed.filter(|(class, _)| known.insert(class.clone())).collect()
+    }
+
+    /// Reports each question that failed; returns how many did not.
+    fn report(
+        &self,
+        questions: &[Question<'_>],
+        failed: &[Option<Pair<'_>>],
+        failing: FailingTests,
+        findings: &mut Findings<'_>,
+    ) -> usize {
+        for (question, pair) in questions.iter().zip(failed) {
             if let Some((from, to)) = pair {
                 let message = self.explain(question.service, from, to);
-                findings.error(Code::TestFailed, question.place, message);
+                match failing {
+                    FailingTests::Refuse => findings.error(Code::TestFailed, question.place, message),
+                    FailingTests::Warn => findings.warning(Code::TestFailed, question.place, message, None),
+                }
             }
         }
         failed.iter().filter(|pair| pair.is_none()).count()
@@ -122,17 +174,25 @@ impl Case<'_> {
             Decision::Forbidden { rule, file, line } => format!("forbidden by {rule} ({file}:{line})"),
             Decision::NoRule { nearest: None, .. } => "denied: there are no allow rules".to_owned(),
             Decision::NoRule { nearest: Some(rule), missing } => {
+                let nameless = |why: &String| why.replace(&format!(" {}", self.stranger), "");
+                let missing: Vec<_> = missing.iter().map(nameless).collect();
                 format!("denied; nearest is {rule}: {}", missing.join("; "))
             }
         };
-        let (from, to) = (shown(from), shown(to));
+        let (from, to) = (self.shown(from), self.shown(to));
         format!("test {:?} does not hold: {service} from {from} to {to} is {because}", self.name)
     }
-}
 
-fn shown(subject: &Subject) -> String {
-    let labels: Vec<_> = subject.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    format!("{{{}}}", labels.join(", "))
+    /// The labels that were asked about, and the name if one was.
+    fn shown(&self, subject: &Subject) -> String {
+        let labels: Vec<_> = subject.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let labels = labels.join(", ");
+        match (subject.name == *self.stranger, labels.as_str()) {
+            (true, labels) => format!("{{{labels}}}"),
+            (false, "") => format!("node:{}", subject.name),
+            (false, labels) => format!("node:{} {{{labels}}}", subject.name),
+        }
+    }
 }
 
 /// The services that an item of `allow` or `deny` names: one service, or a named set with single ports.
@@ -142,8 +202,10 @@ fn services(item: &Located<String>, names: &Names, findings: &mut Findings<'_>) 
     }
     let Some(set) = names.services.one(item, findings) else { return Vec::new() };
     let services: Result<Vec<_>, _> = set.to_string().split(", ").map(Service::parse).collect();
-    services.unwrap_or_else(|message| {
-        findings.error(Code::Ports, &item.place, format!("a test asks about single services: {message}"));
+    services.unwrap_or_else(|_| {
+        let message = format!("a test asks about single services; {:?} is more than that", item.value);
+        let help = Some("name single ports, for example \"tcp/443\"".to_owned());
+        findings.error_with_help(Code::Ports, &item.place, message, help);
         Vec::new()
     })
 }
@@ -233,6 +295,10 @@ fn representatives(
     if selector.is_everyone() {
         return Err("is every identity and so none in particular".to_owned());
     }
+    let nobody = || match slips::contradiction(selector.terms()) {
+        Some((why, _)) => format!("matches nobody: {why}"),
+        None => "matches nobody".to_owned(),
+    };
     let mut name = None;
     let mut open: BTreeMap<&LabelKey, BTreeSet<LabelValue>> = BTreeMap::new();
     for term in selector.terms() {
@@ -241,7 +307,7 @@ fn representatives(
                 name = Some(node);
                 continue;
             }
-            Term::Node(_) | Term::User { .. } => return Err("matches nobody".to_owned()),
+            Term::Node(_) | Term::User { .. } => return Err(nobody()),
             Term::Absent(_) => continue,
             Term::In(key, values) => (key, values.clone()),
             Term::Exists(key) => (key, schema_values(schema, key)?),
@@ -258,7 +324,7 @@ fn representatives(
     // What remains (`!key`, `key!=value`) is asked of the result itself.
     let subjects: Vec<_> =
         subjects.filter(|subject| selector.matches(subject, crate::Polarity::Allow)).collect();
-    if subjects.is_empty() { Err("matches nobody".to_owned()) } else { Ok(subjects) }
+    if subjects.is_empty() { Err(nobody()) } else { Ok(subjects) }
 }
 
 fn positive(selector: &Selector, key: &LabelKey) -> bool {

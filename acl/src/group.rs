@@ -1,35 +1,39 @@
 //! Named selectors, and selectors that name them.
 //!
-//! Each group is resolved once; cycles and deep nesting are errors found before they cost anything.
+//! Each group is resolved once, its terms are shared and never copied, and what a selector is when its groups
+//! are written out is bounded: cycles, deep nesting and groups that multiply are errors found before they
+//! cost anything.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     Code, Selector, Term,
     place::{Findings, Located, Place},
-    schema::{Schema, advice},
+    schema::Schema,
     selector::MAX_TERMS,
-    source::{MAX_GROUPS, MAX_NESTING},
+    slips,
+    source::{MAX_GROUPS, MAX_NESTING, MAX_WRITTEN_OUT},
     syntax::{self, Atom, is_name},
 };
 
 /// All groups of a policy, resolved.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Groups {
     resolved: BTreeMap<String, Option<Resolved>>,
 }
 
 /// The terms that a group stands for.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Resolved {
-    /// Empty: everyone.
-    terms: Vec<Term>,
+    /// In order, without repetition. Empty: everyone.
+    terms: Vec<Arc<Term>>,
     /// How many groups deep, this one included.
     depth: usize,
 }
 
 /// A selector text taken apart, its groups not looked up.
 struct Parsed {
-    terms: Vec<Term>,
+    terms: Vec<Arc<Term>>,
     groups: Vec<Located<String>>,
     place: Place,
 }
@@ -40,7 +44,7 @@ impl Groups {
         schema: &Schema,
         findings: &mut Findings<'_>,
     ) -> Self {
-        let mut parsed = BTreeMap::new();
+        let (mut parsed, mut places) = (BTreeMap::new(), BTreeMap::new());
         if let Some((name, _)) = statements.get(MAX_GROUPS) {
             let message = format!("more than {MAX_GROUPS} groups (MAX_GROUPS)");
             findings.error(Code::Limit, &name.place, message);
@@ -51,9 +55,9 @@ impl Groups {
                 findings.error(Code::BadName, &name.place, message);
             }
             let value = parse(selector, schema, findings);
-            if parsed.insert(name.value.clone(), value).is_some() {
-                let message = format!("group {:?} is defined twice", name.value);
-                findings.error(Code::Duplicate, &name.place, message);
+            parsed.insert(name.value.clone(), value);
+            if let Some(first) = places.insert(name.value.as_str(), &name.place) {
+                findings.twice("group", name, first);
             }
         }
         let mut resolver = Resolver { parsed: &parsed, resolved: BTreeMap::new(), trail: Vec::new() };
@@ -70,10 +74,11 @@ impl Groups {
         schema: &Schema,
         findings: &mut Findings<'_>,
     ) -> Option<Selector> {
-        let Parsed { mut terms, groups, place } = parse(text, schema, findings)?;
-        for group in &groups {
+        let parsed = parse(text, schema, findings)?;
+        let mut written = Written::new(&parsed, findings)?;
+        for group in &parsed.groups {
             match self.resolved.get(&group.value) {
-                Some(Some(resolved)) => terms.extend(resolved.terms.iter().cloned()),
+                Some(Some(resolved)) => written.add(&resolved.terms, findings)?,
                 Some(None) => return None,
                 None => {
                     let names = self.resolved.keys().map(String::as_str);
@@ -81,14 +86,55 @@ impl Groups {
                 }
             }
         }
+        let terms = written.finish(findings)?;
         if terms.is_empty() {
             return Some(Selector::everyone());
         }
-        let selector = Selector::all_of(terms);
-        if selector.is_none() {
-            too_many_terms(&place, findings);
+        Selector::all_of_sorted(terms.iter().map(|term| Term::clone(term)).collect())
+    }
+}
+
+/// A selector's terms while its groups are written out, one after the other.
+struct Written<'p> {
+    place: &'p Place,
+    terms: Vec<Arc<Term>>,
+    size: usize,
+}
+
+impl<'p> Written<'p> {
+    fn new(parsed: &'p Parsed, findings: &mut Findings<'_>) -> Option<Self> {
+        let mut written = Self { place: &parsed.place, terms: Vec::new(), size: 0 };
+        written.add(&parsed.terms, findings)?;
+        Some(written)
+    }
+
+    fn add(&mut self, terms: &[Arc<Term>], findings: &mut Findings<'_>) -> Option<()> {
+        let size: usize = terms.iter().map(|term| term.size()).sum();
+        self.size += size.max(1);
+        if self.size > MAX_WRITTEN_OUT {
+            let message = format!(
+                "a selector has more than {MAX_WRITTEN_OUT} terms and values, its groups written out \
+                 (MAX_WRITTEN_OUT)"
+            );
+            findings.error(Code::Limit, self.place, message);
+            return None;
         }
-        selector
+        self.terms.extend(terms.iter().cloned());
+        Some(())
+    }
+
+    /// The terms in order, without repetition.
+    fn finish(mut self, findings: &mut Findings<'_>) -> Option<Vec<Arc<Term>>> {
+        // What groups contribute is in order, and a stable sort makes use of that.
+        self.terms.sort();
+        self.terms.dedup();
+        if self.terms.len() > MAX_TERMS {
+            let message =
+                format!("a selector has more than {MAX_TERMS} terms, its groups resolved (MAX_TERMS)");
+            findings.error(Code::Limit, self.place, message);
+            return None;
+        }
+        Some(self.terms)
     }
 }
 
@@ -113,23 +159,17 @@ impl Resolver<'_> {
 
     fn expand(&mut self, name: &str, findings: &mut Findings<'_>) -> Option<Resolved> {
         let parsed = self.parsed.get(name)?.as_ref()?;
-        let mut terms = parsed.terms.clone();
+        let mut written = Written::new(parsed, findings)?;
         let mut depth = 1;
         for group in &parsed.groups {
             let inner = self.inner(group, findings)?;
-            terms.extend(inner.terms);
+            written.add(&inner.terms, findings)?;
             depth = depth.max(inner.depth + 1);
             if depth > MAX_NESTING {
                 return too_deep(group, findings);
             }
         }
-        terms.sort_unstable();
-        terms.dedup();
-        if terms.len() > MAX_TERMS {
-            too_many_terms(&parsed.place, findings);
-            return None;
-        }
-        Some(Resolved { terms, depth })
+        Some(Resolved { terms: written.finish(findings)?, depth })
     }
 
     fn inner(&mut self, group: &Located<String>, findings: &mut Findings<'_>) -> Option<Resolved> {
@@ -140,7 +180,9 @@ impl Resolver<'_> {
             let mut cycle: Vec<_> = self.trail[start..].iter().map(|name| format!("@{name}")).collect();
             cycle.push(format!("@{}", group.value));
             let message = format!("groups contain each other: {}", cycle.join(" -> "));
-            findings.error(Code::GroupCycle, &group.place, message);
+            let last = self.trail.last().unwrap_or(&group.value);
+            let help = Some(format!("remove @{} from {last}", group.value));
+            findings.error_with_help(Code::GroupCycle, &group.place, message, help);
             return None;
         }
         if self.trail.len() == MAX_NESTING && !self.resolved.contains_key(&group.value) {
@@ -155,7 +197,7 @@ fn parse(text: &Located<String>, schema: &Schema, findings: &mut Findings<'_>) -
         Ok(parts) => parts,
         Err(error) => {
             let place = findings.inside(&text.place, &text.value, &error.span);
-            let help = text.value.get(error.span).and_then(advice);
+            let help = slips::selector(&text.value, &error.span);
             findings.error_with_help(Code::Selector, &place, error.message, help);
             return None;
         }
@@ -168,7 +210,7 @@ fn parse(text: &Located<String>, schema: &Schema, findings: &mut Findings<'_>) -
             Atom::Group(value) => parsed.groups.push(Located { value, place }),
             Atom::Term(term) => {
                 schema.check(&term, &place, findings);
-                parsed.terms.push(term);
+                parsed.terms.push(Arc::new(term));
             }
         }
     }
@@ -180,6 +222,9 @@ fn unknown_group<'n, T>(
     known: impl Iterator<Item = &'n str>,
     findings: &mut Findings<'_>,
 ) -> Option<T> {
+    if findings.is_excused(&group.value) {
+        return None;
+    }
     let help = findings.did_you_mean(&group.value, known);
     let message = format!("no group {:?} is defined", group.value);
     findings.error_with_help(Code::UnknownGroup, &group.place, message, help);
@@ -190,9 +235,4 @@ fn too_deep<T>(group: &Located<String>, findings: &mut Findings<'_>) -> Option<T
     let message = format!("groups nest deeper than {MAX_NESTING} (MAX_NESTING)");
     findings.error(Code::Limit, &group.place, message);
     None
-}
-
-fn too_many_terms(place: &Place, findings: &mut Findings<'_>) {
-    let message = format!("a selector has more than {MAX_TERMS} terms, its groups resolved (MAX_TERMS)");
-    findings.error(Code::Limit, place, message);
 }

@@ -3,7 +3,7 @@
 //! Findings are collected, never thrown: one run reports every problem of every file. How many are kept is
 //! bounded, so that ten megabytes of mistakes do not become a gigabyte of advice.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use crate::{Code, Diagnostic, Severity, Sources, diagnostic::MAX_EXCERPT, source::MAX_FINDINGS};
 
@@ -33,6 +33,10 @@ pub(crate) struct Findings<'a> {
     found: Vec<Diagnostic>,
     errors: usize,
     dropped: usize,
+    /// The words of files that cannot be read, any of which may be a name defined there.
+    excused: BTreeSet<&'a str>,
+    /// Too much text to list its words: every name may be defined there.
+    all_excused: bool,
 }
 
 /// Beyond so many findings no more spelling suggestions are looked for.
@@ -41,6 +45,13 @@ const MAX_SUGGESTIONS: usize = 100;
 const MAX_CANDIDATES: usize = 1000;
 /// Longer words are not compared.
 const MAX_WORD_BYTES: usize = 64;
+/// So long a file that cannot be read is not searched for names; nor are further ones after so many words.
+const MAX_EXCUSED_BYTES: usize = 256 * 1024;
+/// Longest message and suggestion, in characters; of longer ones the middle is left out.
+const MAX_MESSAGE: usize = 1000;
+/// In longer parts of a line columns count bytes: to count characters again for each of many findings takes
+/// time.
+const MAX_COUNTED_BYTES: usize = 16 * 1024;
 
 impl<'a> Findings<'a> {
     pub(crate) fn new(sources: &'a Sources) -> Self {
@@ -49,7 +60,14 @@ impl<'a> Findings<'a> {
             text,
             line_starts: std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect(),
         });
-        Self { files: files.collect(), found: Vec::new(), errors: 0, dropped: 0 }
+        Self {
+            files: files.collect(),
+            found: Vec::new(),
+            errors: 0,
+            dropped: 0,
+            excused: BTreeSet::new(),
+            all_excused: false,
+        }
     }
 
     pub(crate) fn error(&mut self, code: Code, place: &Place, message: impl Into<String>) {
@@ -66,6 +84,13 @@ impl<'a> Findings<'a> {
         self.add(Severity::Error, code, Some(place), message.into(), help);
     }
 
+    /// Reports a second definition of one name.
+    pub(crate) fn twice(&mut self, what: &str, name: &Located<String>, first: &Place) {
+        let (file, line) = (self.file_name(first), self.line(first));
+        let message = format!("{what} {:?} is defined twice; first at {file}:{line}", name.value);
+        self.error(Code::Duplicate, &name.place, message);
+    }
+
     pub(crate) fn error_without_place(&mut self, code: Code, message: impl Into<String>) {
         self.add(Severity::Error, code, None, message.into(), None);
     }
@@ -80,13 +105,22 @@ impl<'a> Findings<'a> {
         self.add(Severity::Warning, code, Some(place), message.into(), help);
     }
 
+    pub(crate) fn warning_without_place(&mut self, code: Code, message: impl Into<String>) {
+        self.add(Severity::Warning, code, None, message.into(), None);
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.errors > 0
     }
 
-    /// Whether further findings are only counted.
+    /// The first error that was found.
+    pub(crate) fn first_error(&self) -> Option<&Diagnostic> {
+        self.found.iter().find(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Whether further errors are only counted.
     pub(crate) fn are_full(&self) -> bool {
-        self.found.len() >= MAX_FINDINGS
+        self.errors >= MAX_FINDINGS
     }
 
     pub(crate) fn file_name(&self, place: &Place) -> &'a str {
@@ -116,17 +150,30 @@ impl<'a> Findings<'a> {
         word: &str,
         candidates: impl Iterator<Item = &'c str>,
     ) -> Option<String> {
-        if self.found.len() + self.dropped > MAX_SUGGESTIONS || word.len() > MAX_WORD_BYTES {
+        if self.found.len() + self.dropped > MAX_SUGGESTIONS {
             return None;
         }
-        let folded = word.to_lowercase();
-        let reach = (folded.chars().count() / 3).max(1);
-        let distances = candidates
-            .take(MAX_CANDIDATES)
-            .filter(|candidate| candidate.len().abs_diff(folded.len()) <= reach + 1)
-            .map(|candidate| (strsim::damerau_levenshtein(&folded, &candidate.to_lowercase()), candidate));
-        let (_, closest) = distances.filter(|&(distance, _)| distance <= reach).min()?;
-        Some(format!("did you mean {closest:?}?"))
+        closest(word, candidates).map(|closest| format!("did you mean {closest:?}?"))
+    }
+
+    /// From now on no name is unknown that may be defined in `file`, which cannot be read.
+    pub(crate) fn excuse_names_of(&mut self, file: usize) {
+        let text = self.files[file].text;
+        self.all_excused |= text.len() > MAX_EXCUSED_BYTES || self.excused.len() > MAX_EXCUSED_BYTES;
+        if self.all_excused {
+            return;
+        }
+        for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c))) {
+            // `[labels.env]`, `groups.web = …`.
+            let tables = ["labels.", "groups.", "services."];
+            let name = tables.iter().find_map(|table| word.strip_prefix(table));
+            self.excused.extend(name.into_iter().chain([word]));
+        }
+    }
+
+    /// Whether `name`, which no file that can be read defines, may be defined in one that cannot.
+    pub(crate) fn is_excused(&self, name: &str) -> bool {
+        self.all_excused || self.excused.contains(name)
     }
 
     /// Everything found, ordered by file and position.
@@ -154,12 +201,15 @@ impl<'a> Findings<'a> {
             Severity::Error => self.errors += 1,
             Severity::Warning => {}
         }
-        if self.are_full() {
+        if self.found.len() >= MAX_FINDINGS {
             self.dropped += 1;
-        } else {
-            let diagnostic = self.diagnostic(severity, code, place, message, help);
-            self.found.push(diagnostic);
+            // No number of warnings keeps an error from being seen.
+            let last = self.found.iter().rposition(|finding| finding.severity > severity);
+            let Some(last) = last else { return };
+            self.found.remove(last);
         }
+        let diagnostic = self.diagnostic(severity, code, place, message, help);
+        self.found.push(diagnostic);
     }
 
     fn diagnostic(
@@ -171,6 +221,7 @@ impl<'a> Findings<'a> {
         suggestion: Option<String>,
     ) -> Diagnostic {
         let code = code.as_str().to_owned();
+        let (message, suggestion) = (shortened(message), suggestion.map(shortened));
         let Some(place) = place else {
             let (file, excerpt) = (String::new(), String::new());
             return Diagnostic {
@@ -188,12 +239,13 @@ impl<'a> Findings<'a> {
         let file = &self.files[place.file];
         let line = self.line(place);
         let start = file.line_starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
-        let whole = file.text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
+        let next = file.line_starts.get(line).copied().unwrap_or(file.text.len());
+        let whole = file.text.get(start..next).unwrap_or_default().trim_end_matches(['\n', '\r']);
         // Offsets from a parser of hostile text: a range that is not on character borders marks nothing.
         let end = place.span.end.clamp(start, start + whole.len());
-        let before = file.text.get(start..place.span.start).map_or(0, |text| text.chars().count());
-        let length = file.text.get(place.span.start..end).map_or(0, |text| text.chars().count());
-        let short = whole.chars().count() <= MAX_EXCERPT;
+        let before = file.text.get(start..place.span.start).map_or(0, characters);
+        let length = file.text.get(place.span.start..end).map_or(0, characters);
+        let short = characters(whole) <= MAX_EXCERPT;
         Diagnostic {
             severity,
             code,
@@ -206,4 +258,32 @@ impl<'a> Findings<'a> {
             length,
         }
     }
+}
+
+fn characters(text: &str) -> usize {
+    if text.len() > MAX_COUNTED_BYTES { text.len() } else { text.chars().count() }
+}
+
+/// A hostile word of megabytes is quoted by both its ends.
+fn shortened(text: String) -> String {
+    if text.len() <= MAX_MESSAGE {
+        return text;
+    }
+    let (head, tail) = (text.chars().take(MAX_MESSAGE / 2), text.chars().rev().take(MAX_MESSAGE / 2));
+    let tail: Vec<_> = tail.collect();
+    head.chain(" … ".chars()).chain(tail.into_iter().rev()).collect()
+}
+
+/// The candidate that is closest to `word`, if any is close.
+pub(crate) fn closest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    if word.len() > MAX_WORD_BYTES {
+        return None;
+    }
+    let folded = word.to_lowercase();
+    let reach = (folded.chars().count() / 3).max(1);
+    let distances = candidates
+        .take(MAX_CANDIDATES)
+        .filter(|candidate| candidate.len().abs_diff(folded.len()) <= reach + 1)
+        .map(|candidate| (strsim::damerau_levenshtein(&folded, &candidate.to_lowercase()), candidate));
+    distances.filter(|&(distance, _)| distance <= reach).min().map(|(_, closest)| closest)
 }

@@ -63,6 +63,12 @@ impl fmt::Display for Service {
     }
 }
 
+impl serde::Serialize for Service {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// A set of services as sorted disjoint ranges per protocol. `default()` is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortSet {
@@ -133,6 +139,19 @@ impl PortSet {
         }
     }
 
+    /// The first service of the set, in the order of its text.
+    pub(crate) fn first(&self) -> Option<Service> {
+        let lowest = |ranges: &Ranges| ranges.0.first().map(|&(low, _)| low);
+        let ports = [
+            (&self.tcp, Service::Tcp as fn(u16) -> _),
+            (&self.udp, Service::Udp),
+            (&self.sctp, Service::Sctp),
+        ];
+        let port = ports.into_iter().find_map(|(ranges, service)| lowest(ranges).map(service));
+        let number = || lowest(&self.ip).and_then(|number| u8::try_from(number).ok()).map(Service::Ip);
+        port.or_else(number).or_else(|| self.echo.then_some(Service::Echo))
+    }
+
     /// What is in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
@@ -151,10 +170,25 @@ impl PortSet {
         self.difference(&self.difference(other))
     }
 
+    /// Whether anything is in both sets.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.tcp.meets(&other.tcp)
+            || self.udp.meets(&other.udp)
+            || self.sctp.meets(&other.sctp)
+            || self.ip.meets(&other.ip)
+            || self.echo && other.echo
+    }
+
     /// Whether nothing is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// How many ranges there are to write.
+    pub(crate) fn ranges(&self) -> usize {
+        [&self.tcp, &self.udp, &self.sctp, &self.ip].iter().map(|ranges| ranges.0.len()).sum()
     }
 
     /// Whether every reader of a bundle takes this set: at most [`MAX_RANGES`] for each protocol.
@@ -205,6 +239,12 @@ impl fmt::Display for PortSet {
     }
 }
 
+impl serde::Serialize for PortSet {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Sorted, disjoint, never touching, both ends inclusive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Ranges(Vec<(u16, u16)>);
@@ -224,6 +264,21 @@ impl Ranges {
     fn contains(&self, number: u16) -> bool {
         let after = self.0.partition_point(|&(low, _)| low <= number);
         after > 0 && self.0[after - 1].1 >= number
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        let (mut ours, mut theirs) = (self.0.as_slice(), other.0.as_slice());
+        while let ([(low, high), our_rest @ ..], [(other_low, other_high), their_rest @ ..]) = (ours, theirs)
+        {
+            if high < other_low {
+                ours = our_rest;
+            } else if other_high < low {
+                theirs = their_rest;
+            } else {
+                return true;
+            }
+        }
+        false
     }
 
     fn union(&self, other: &Self) -> Self {
@@ -413,6 +468,8 @@ mod tests {
             };
             prop_assert_eq!(bitmap(&a.union(&b)), zip(|x, y| x | y));
             prop_assert_eq!(bitmap(&a.difference(&b)), zip(|x, y| x & !y));
+            prop_assert_eq!(a.meets(&b), !a.intersection(&b).is_empty());
+            prop_assert_eq!(a.first().is_some_and(|service| a.contains(service)), !a.is_empty());
             prop_assert_eq!(bitmap(&a.intersection(&b)), zip(|x, y| x & y));
             prop_assert!(a.difference(&a).is_empty());
             prop_assert_eq!(&a.difference(&b).union(&a.intersection(&b)), &a);

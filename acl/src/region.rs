@@ -12,20 +12,20 @@ use crate::{Polarity, Selector, Term, schema::Schema};
 /// The identities that a selector matches, for a rule of one polarity.
 #[derive(Debug)]
 pub(crate) struct Region<'a> {
-    labels: BTreeMap<&'a LabelKey, Values>,
-    node: Option<&'a NodeName>,
+    pub(crate) labels: BTreeMap<&'a LabelKey, Values>,
+    pub(crate) node: Option<&'a NodeName>,
     nobody: bool,
 }
 
 /// What one label may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Values {
-    missing: bool,
-    present: Present,
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Values {
+    pub(crate) missing: bool,
+    pub(crate) present: Present,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Present {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Present {
     Only(BTreeSet<LabelValue>),
     Except(BTreeSet<LabelValue>),
 }
@@ -67,6 +67,36 @@ impl<'a> Region<'a> {
         self.nobody
     }
 
+    /// The node that it is bound to by name.
+    pub(crate) fn node(&self) -> Option<&NodeName> {
+        self.node
+    }
+
+    /// The labels that cannot be missing and the values that they may have, where those are listed.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = (&'a LabelKey, &BTreeSet<LabelValue>)> {
+        self.labels.iter().filter_map(|(key, values)| match values {
+            Values { missing: false, present: Present::Only(only) } => Some((*key, only)),
+            Values { missing: true, .. } | Values { present: Present::Except(_), .. } => None,
+        })
+    }
+
+    /// Whether nobody here carries `key` with a value that somebody in `other` has.
+    pub(crate) fn shares_nothing(&self, other: &Self, key: &str) -> bool {
+        self.values(key).and(&other.values(key)).present == Present::Only(BTreeSet::new())
+    }
+
+    /// Whether everybody here and in `other` carries `key` with one and the same value.
+    pub(crate) fn shares_always(&self, other: &Self, key: &str) -> bool {
+        let values = self.values(key);
+        let one = matches!(&values.present, Present::Only(only) if only.len() == 1);
+        one && !values.missing && values == other.values(key)
+    }
+
+    fn values(&self, key: &str) -> Values {
+        let bound = self.labels.iter().find(|(own, _)| own.as_str() == key);
+        bound.map_or_else(Values::any, |(_, values)| values.clone())
+    }
+
     /// Whether `other` matches everyone that this one matches.
     pub(crate) fn is_within(&self, other: &Self) -> bool {
         if self.nobody || other.nobody {
@@ -80,11 +110,29 @@ impl<'a> Region<'a> {
 }
 
 impl Values {
-    fn any() -> Self {
+    pub(crate) fn any() -> Self {
         Self { missing: true, present: Present::Except(BTreeSet::new()) }
     }
 
-    fn and(&self, other: &Self) -> Self {
+    /// Whatever the schema allows of one label.
+    pub(crate) fn all(key: &LabelKey, schema: &Schema) -> Self {
+        let mut values = Self::any();
+        values.close(schema.values(key));
+        values
+    }
+
+    /// What is in this set and not in `other`.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        let present = match (&self.present, &other.present) {
+            (Present::Only(a), Present::Only(b)) => Present::Only(a - b),
+            (Present::Only(a), Present::Except(b)) => Present::Only(a & b),
+            (Present::Except(a), Present::Only(b)) => Present::Except(a | b),
+            (Present::Except(a), Present::Except(b)) => Present::Only(b - a),
+        };
+        Self { missing: self.missing && !other.missing, present }
+    }
+
+    pub(crate) fn and(&self, other: &Self) -> Self {
         let present = match (&self.present, &other.present) {
             (Present::Only(a), Present::Only(b)) => Present::Only(a & b),
             (Present::Only(only), Present::Except(not)) | (Present::Except(not), Present::Only(only)) => {
@@ -102,7 +150,7 @@ impl Values {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         !self.missing && self.present == Present::Only(BTreeSet::new())
     }
 

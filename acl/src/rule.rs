@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bulkhead_identity::Timestamp;
 
 use crate::{
-    PortSet, Service, Subject,
+    Hours, PortSet, Service, Subject,
     selector::{Polarity, Selector},
 };
 
@@ -40,6 +40,8 @@ pub struct Rule {
     pub not_before: Option<Timestamp>,
     /// It no longer holds from here on.
     pub until: Option<Timestamp>,
+    /// It holds within the union of these only; none: at all times. At most [`crate::hours::MAX_HOURS`].
+    pub hours: Vec<Hours>,
     /// Where it was written.
     pub file: String,
     /// Where it was written, from 1.
@@ -53,22 +55,15 @@ impl Rule {
     pub fn joins(&self, polarity: Polarity, from: &Subject, to: &Subject) -> bool {
         self.from.matches(from, polarity)
             && self.to.matches(to, polarity)
-            && self.relates(polarity, |key| shares(from, to, key))
+            && relation_holds(polarity, &self.related, |key| shares(from, to, key))
     }
 
-    /// `same` holds when every key is shared; `differ` is its exact complement, so it holds when any is not.
-    pub(crate) fn relates(&self, polarity: Polarity, shared: impl Fn(&str) -> bool) -> bool {
-        let all_shared = self.related.iter().all(|key| shared(key));
-        match polarity {
-            Polarity::Allow => all_shared,
-            Polarity::Never => self.related.is_empty() || !all_shared,
-        }
-    }
-
-    /// Whether the rule holds at `wall`: from `not_before` on, before `until`.
+    /// Whether the rule holds at `wall`: from `not_before` on, before `until`, within `hours`.
     #[must_use]
     pub fn holds_at(&self, wall: Timestamp) -> bool {
-        self.not_before.is_none_or(|start| start <= wall) && self.until.is_none_or(|end| wall < end)
+        self.not_before.is_none_or(|start| start <= wall)
+            && self.until.is_none_or(|end| wall < end)
+            && (self.hours.is_empty() || self.hours.iter().any(|hours| hours.contains(wall)))
     }
 
     /// Whether the rule decides about `service` from `from` to `to` at `wall`.
@@ -81,7 +76,16 @@ impl Rule {
         service: Service,
         wall: Timestamp,
     ) -> bool {
-        self.holds_at(wall) && self.ports.contains(service) && self.joins(polarity, from, to)
+        self.ports.contains(service) && self.joins(polarity, from, to) && self.holds_at(wall)
+    }
+}
+
+/// `same` holds when every key is shared; `differ` is its exact complement, so it holds when any is not.
+pub(crate) fn relation_holds<K>(polarity: Polarity, keys: &[K], shared: impl Fn(&K) -> bool) -> bool {
+    let all_shared = keys.iter().all(shared);
+    match polarity {
+        Polarity::Allow => all_shared,
+        Polarity::Never => keys.is_empty() || !all_shared,
     }
 }
 
@@ -108,6 +112,14 @@ impl RuleSet {
         never.sort_by(|a, b| a.id.cmp(&b.id));
         Self { allow, never }
     }
+
+    /// The rules of one polarity.
+    pub(crate) fn of(&self, polarity: Polarity) -> &[Rule] {
+        match polarity {
+            Polarity::Allow => &self.allow,
+            Polarity::Never => &self.never,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +142,7 @@ pub(crate) mod tests {
             ports: PortSet::parse(ports).unwrap(),
             not_before: None,
             until: None,
+            hours: Vec::new(),
             file: "policy.toml".to_owned(),
             line: 1,
         }

@@ -12,37 +12,69 @@ use crate::{
     Code, Term,
     document::LabelStatement,
     place::{Findings, Located, Place},
+    source::MAX_DECLARED_LABELS,
 };
 
 /// Labels under this prefix are conferred by single sign-on.
 const IDP_PREFIX: &str = "idp.";
 
 /// The declared labels.
-#[derive(Default)]
-pub(crate) struct Schema {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schema {
+    labels: BTreeMap<LabelKey, Label>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Label {
     /// `None`: any value.
-    labels: BTreeMap<LabelKey, Option<BTreeSet<LabelValue>>>,
+    values: Option<BTreeSet<LabelValue>>,
+    sealed: bool,
 }
 
 impl Schema {
+    /// The declared keys, sorted. None: the policy declares no labels and is held to none.
+    pub fn keys(&self) -> impl Iterator<Item = &LabelKey> {
+        self.labels.keys()
+    }
+
+    /// The values of `key`, when the schema lists them.
+    #[must_use]
+    pub fn values(&self, key: &LabelKey) -> Option<&BTreeSet<LabelValue>> {
+        self.labels.get(key).and_then(|label| label.values.as_ref())
+    }
+
+    /// The keys that only operators' keys can confer, sorted. The trust document says which those are; here
+    /// the policy says which it relies upon.
+    pub fn sealed(&self) -> impl Iterator<Item = &LabelKey> {
+        self.labels.iter().filter(|(_, label)| label.sealed).map(|(key, _)| key)
+    }
+
     pub(crate) fn new(statements: &[LabelStatement], findings: &mut Findings<'_>) -> Self {
-        let mut schema = Self::default();
-        for statement in statements {
-            schema.declare(statement, findings);
+        let (mut schema, mut places) = (Self::default(), BTreeMap::new());
+        if let Some(statement) = statements.get(MAX_DECLARED_LABELS) {
+            let message = format!("more than {MAX_DECLARED_LABELS} labels (MAX_DECLARED_LABELS)");
+            findings.error(Code::Limit, &statement.key.place, message);
+        }
+        for statement in statements.iter().take(MAX_DECLARED_LABELS) {
+            schema.declare(statement, &mut places, findings);
         }
         schema
     }
 
-    fn declare(&mut self, statement: &LabelStatement, findings: &mut Findings<'_>) {
+    fn declare<'s>(
+        &mut self,
+        statement: &'s LabelStatement,
+        places: &mut BTreeMap<&'s str, &'s Place>,
+        findings: &mut Findings<'_>,
+    ) {
         let Located { value: name, place } = &statement.key;
+        if let Some(first) = places.insert(name, place) {
+            findings.twice("label", &statement.key, first);
+        }
         let key = match LabelKey::parse(name) {
             Ok(key) => key,
             Err(error) => return findings.error(Code::BadName, place, error.to_string()),
         };
-        if statement.sealed {
-            let message = format!("label {key} is sealed, but this release does not enforce seals yet");
-            findings.warning(Code::NotEnforced, place, message, None);
-        }
         let values = statement.values.as_ref().map(|values| {
             let mut known = BTreeSet::new();
             for Located { value, place } in values {
@@ -61,14 +93,7 @@ impl Schema {
             }
             known
         });
-        if self.labels.insert(key, values).is_some() {
-            findings.error(Code::Duplicate, place, format!("label {name} is declared twice"));
-        }
-    }
-
-    /// The values of `key`, when the schema lists them.
-    pub(crate) fn values(&self, key: &LabelKey) -> Option<&BTreeSet<LabelValue>> {
-        self.labels.get(key).and_then(Option::as_ref)
+        self.labels.insert(key, Label { values, sealed: statement.sealed });
     }
 
     /// Reports what the schema does not know of `term`.
@@ -89,7 +114,7 @@ impl Schema {
     /// Reports a key that is not declared.
     pub(crate) fn check_key(&self, key: &LabelKey, place: &Place, findings: &mut Findings<'_>) {
         let free = self.labels.is_empty() || key.as_str().starts_with(IDP_PREFIX);
-        if free || self.labels.contains_key(key) {
+        if free || self.labels.contains_key(key) || findings.is_excused(key.as_str()) {
             return;
         }
         let help = findings

@@ -69,6 +69,12 @@ impl Selector {
         fits.then(|| Self { terms: terms.into_iter().collect() })
     }
 
+    /// As [`Selector::all_of`], of terms that are in order and without repetition.
+    pub(crate) fn all_of_sorted(terms: Vec<Term>) -> Option<Self> {
+        let fits = (1..=MAX_TERMS).contains(&terms.len()) && terms.is_sorted_by(|a, b| a < b);
+        fits.then_some(Self { terms })
+    }
+
     /// Parses a selector typed on a command line: labels, `node:` or `*`, no groups.
     ///
     /// # Errors
@@ -122,6 +128,14 @@ impl Term {
             Self::Absent(key) => label(key).is_none(),
             Self::Node(name) => subject.name == *name,
             Self::User { .. } => false,
+        }
+    }
+
+    /// How much there is to write: the term and its values.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::In(_, values) | Self::NotIn(_, values) => 1 + values.len(),
+            Self::Exists(_) | Self::Absent(_) | Self::Node(_) | Self::User { .. } => 1,
         }
     }
 

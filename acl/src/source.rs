@@ -25,16 +25,23 @@ pub struct Sources(
 
 /// Most text in all files together.
 pub const MAX_TEXT_BYTES: usize = 10 * 1024 * 1024;
+/// Most line ends, brackets, dots, commas and signs in all files together: what a parser has work with. As
+/// many rules as there may be, on as few lines as they take, have two and a half million.
+pub const MAX_TOKENS: usize = 4_000_000;
 /// Most files.
 pub const MAX_FILES: usize = 4096;
 /// Longest file name.
 pub const MAX_FILE_NAME_BYTES: usize = 255;
 /// Most `allow` and `never` rules together.
 pub const MAX_RULES: usize = 100_000;
+/// Most labels in `[labels]`.
+pub const MAX_DECLARED_LABELS: usize = 1024;
 /// Most groups.
 pub const MAX_GROUPS: usize = 10_000;
 /// How deep groups may name groups.
 pub const MAX_NESTING: usize = 16;
+/// Most terms and values in one selector, its groups written out, repetitions included.
+pub const MAX_WRITTEN_OUT: usize = 512;
 /// Most services.
 pub const MAX_SERVICES: usize = 10_000;
 /// Most tests.

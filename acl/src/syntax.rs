@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, ops::Range};
 
 use bulkhead_identity::{LabelKey, LabelValue, NodeName};
 
-use crate::selector::{MAX_VALUES, Term};
+use crate::{
+    selector::{MAX_VALUES, Term},
+    slips,
+};
 
 /// Longest selector text, in bytes.
 pub(crate) const MAX_SELECTOR_BYTES: usize = 4096;
@@ -128,6 +131,10 @@ impl<'a> Cursor<'a> {
         let word = self.word();
         if word.is_empty() {
             return Err(self.expected("a label, @group, node:NAME or `*`"));
+        }
+        // As a label it would be one that no node has: a guard rail that guards nothing.
+        if slips::is_address(word) {
+            return Err(self.since(start, format!("{word} is an address")));
         }
         LabelKey::parse(word).map_err(|error| self.since(start, error.to_string()))
     }

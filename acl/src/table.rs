@@ -13,6 +13,7 @@ use toml::{
 use crate::{
     Code,
     place::{Findings, Located, Place},
+    slips,
 };
 
 /// A value with its span, as the parser gives it.
@@ -45,7 +46,7 @@ impl<'t> Table<'t> {
         let place = place(file, value);
         match value.get_ref().as_table() {
             Some(entries) => Some(Located { value: Self { entries, file, what }, place }),
-            None => wrong_type(findings, &place, what, "a table", value),
+            None => wrong_type(findings, &place, what, "a table", value, None),
         }
     }
 
@@ -61,13 +62,18 @@ impl<'t> Table<'t> {
     pub(crate) fn refuse_others(self, known: &[&str], findings: &mut Findings<'_>) {
         for (key, _) in self.entries() {
             if !known.contains(&key.value.as_str()) {
-                let help = misplaced(&key.value)
+                let help = slips::key(self.what, &key.value)
                     .or_else(|| findings.did_you_mean(&key.value, known.iter().copied()))
                     .unwrap_or_else(|| format!("known are {}", known.join(", ")));
                 let message = format!("{} has no key {:?}", self.what, key.value);
                 findings.error_with_help(Code::UnknownKey, &key.place, message, Some(help));
             }
         }
+    }
+
+    /// The place of one of its values.
+    pub(crate) fn place_of(self, value: &Value<'_>) -> Place {
+        place(self.file, value)
     }
 
     pub(crate) fn get(self, key: &str) -> Option<&'t Value<'t>> {
@@ -152,7 +158,8 @@ impl<'t> Table<'t> {
         let value = self.get(key)?;
         let place = place(self.file, value);
         let Some(datetime) = value.get_ref().as_datetime() else {
-            return wrong_type(findings, &place, key, "a time without quotes", value);
+            let help = slips::time(key, value.get_ref());
+            return wrong_type(findings, &place, key, "a time without quotes", value, help);
         };
         match fits(datetime)
             .and_then(|()| timestamp(datetime).ok_or("is not between the years 1970 and 9999"))
@@ -164,11 +171,6 @@ impl<'t> Table<'t> {
             }
         }
     }
-}
-
-/// Keys that exist, elsewhere.
-fn misplaced(key: &str) -> Option<String> {
-    ["same", "differ"].contains(&key).then(|| "`same` belongs to allow, `differ` to never".to_owned())
 }
 
 /// The place of a value.
@@ -186,7 +188,10 @@ pub(crate) fn text(
     let place = place(file, value);
     match value.get_ref().as_str() {
         Some(text) => Some(Located { value: text.to_owned(), place }),
-        None => wrong_type(findings, &place, what, "text in quotes", value),
+        None => {
+            let help = slips::one_text(what, value.get_ref());
+            wrong_type(findings, &place, what, "text in quotes", value, help)
+        }
     }
 }
 
@@ -200,7 +205,8 @@ pub(crate) fn texts(
 ) -> Option<Vec<Located<String>>> {
     let place = place(file, value);
     let Some(array) = value.get_ref().as_array() else {
-        return wrong_type(findings, &place, what, "a list of texts", value);
+        let help = slips::list(what, value.get_ref());
+        return wrong_type(findings, &place, what, "a list of texts", value, help);
     };
     if array.is_empty() {
         findings.error(Code::Empty, &place, format!("{what} is empty; leave the key out or fill the list"));
@@ -221,9 +227,11 @@ pub(crate) fn wrong_type<T>(
     what: &str,
     wanted: &str,
     value: &Value<'_>,
+    help: Option<String>,
 ) -> Option<T> {
     let found = value.get_ref().type_str();
-    findings.error(Code::WrongType, place, format!("{what} must be {wanted}, found {found}"));
+    let message = format!("{what} must be {wanted}, found {found}");
+    findings.error_with_help(Code::WrongType, place, message, help);
     None
 }
 

@@ -15,7 +15,8 @@ use minicbor::{
 };
 
 use crate::{
-    PortSet, Rule, RuleId, RuleSet,
+    Hours, PortSet, Rule, RuleId, RuleSet,
+    hours::{MAX_HOURS, MAX_HOURS_BYTES},
     selector::{MAX_TERMS, MAX_VALUES, Selector, Term},
     source::{MAX_FILE_NAME_BYTES, MAX_RELATED, MAX_RULES, is_file_name},
     syntax::{MAX_NAME_BYTES, MAX_USER_BYTES, is_name, is_user_part},
@@ -30,7 +31,7 @@ const ABSENT: u8 = 3;
 const NODE: u8 = 4;
 const USER: u8 = 5;
 
-const RULE_PARTS: u64 = 9;
+const RULE_PARTS: u64 = 10;
 
 impl<C> Encode<C> for RuleSet {
     fn encode<W: Write>(&self, e: &mut Encoder<W>, ctx: &mut C) -> Result<(), encode::Error<W::Error>> {
@@ -41,25 +42,31 @@ impl<C> Encode<C> for RuleSet {
 impl<'b, C> Decode<'b, C> for RuleSet {
     fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, Error> {
         array_of(d, 2)?;
-        let allow = rules(d, ctx)?;
-        let never = rules(d, ctx)?;
-        if allow.len() + never.len() > MAX_RULES {
-            return Err(Error::message("more rules than MAX_RULES"));
-        }
-        let mut ids = BTreeSet::new();
-        if !allow.iter().chain(&never).all(|rule| ids.insert(&rule.id)) {
-            return Err(Error::message("two rules have one id"));
-        }
-        Ok(Self { allow, never })
+        let (allow, never) = (rules(d, ctx)?, rules(d, ctx)?);
+        in_order(Self { allow, never })
     }
 }
 
-fn rules<C>(d: &mut Decoder<'_>, ctx: &mut C) -> Result<Vec<Rule>, Error> {
-    let rules: Vec<Rule> = list(d, MAX_RULES, "more rules than MAX_RULES", |d| d.decode_with(ctx))?;
-    if !rules.is_sorted_by(|a, b| a.id < b.id) {
+/// A set that came in two lists, if ids are unique and in order, and rules not too many.
+pub(crate) fn in_order(rules: RuleSet) -> Result<RuleSet, Error> {
+    let RuleSet { allow, never } = &rules;
+    if allow.len() + never.len() > MAX_RULES {
+        return Err(Error::message("more rules than MAX_RULES"));
+    }
+    let ascending = |list: &[Rule]| list.is_sorted_by(|a, b| a.id < b.id);
+    if !ascending(allow) || !ascending(never) {
         return Err(Error::message("rules are not in the order of their ids"));
     }
+    let mut ids = BTreeSet::new();
+    if !allow.iter().chain(never).all(|rule| ids.insert(&rule.id)) {
+        return Err(Error::message("two rules have one id"));
+    }
     Ok(rules)
+}
+
+/// One list of rules.
+pub(crate) fn rules<C>(d: &mut Decoder<'_>, ctx: &mut C) -> Result<Vec<Rule>, Error> {
+    list(d, MAX_RULES, "more rules than MAX_RULES", |d| d.decode_with(ctx))
 }
 
 impl<C> Encode<C> for Rule {
@@ -68,6 +75,10 @@ impl<C> Encode<C> for Rule {
         e.encode_with(&self.from, ctx)?.encode_with(&self.to, ctx)?;
         e.encode_with(&self.related, ctx)?.encode_with(&self.ports, ctx)?;
         e.encode_with(self.not_before, ctx)?.encode_with(self.until, ctx)?;
+        e.array(self.hours.len() as u64)?;
+        for hours in &self.hours {
+            e.str(&hours.to_string())?;
+        }
         e.str(&self.file)?.u64(self.line as u64)?.ok()
     }
 }
@@ -89,6 +100,9 @@ impl<'b, C> Decode<'b, C> for Rule {
             ports: PortSet::decode(d, ctx)?,
             not_before: d.decode::<Option<Timestamp>>()?,
             until: d.decode::<Option<Timestamp>>()?,
+            hours: list(d, MAX_HOURS, "more hours than MAX_HOURS", |d| {
+                Hours::parse_canonical(text(d, MAX_HOURS_BYTES)?).map_err(Error::message)
+            })?,
             file: text(d, MAX_FILE_NAME_BYTES)?.to_owned(),
             line: usize::try_from(d.u64()?).map_err(|_| Error::message("a line number is too large"))?,
         };
@@ -181,8 +195,18 @@ pub(crate) fn array_of(d: &mut Decoder<'_>, parts: u64) -> Result<(), Error> {
     if d.array()? == Some(parts) { Ok(()) } else { Err(Error::message("an array has not its exact length")) }
 }
 
+/// Reads all of `bytes`: what stands behind the end could be a condition that we do not know.
+pub(crate) fn exactly<'b, T>(
+    bytes: &'b [u8],
+    read: impl FnOnce(&mut Decoder<'b>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut d = Decoder::new(bytes);
+    let value = read(&mut d)?;
+    if d.position() == bytes.len() { Ok(value) } else { Err(Error::message("bytes after its end")) }
+}
+
 /// A list of definite length. Grows as elements are read, never by the length that the bytes claim.
-fn list<'b, T>(
+pub(crate) fn list<'b, T>(
     d: &mut Decoder<'b>,
     limit: usize,
     too_many: &'static str,
@@ -233,7 +257,8 @@ mod tests {
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = minicbor::decode::<RuleSet>(&bytes);
-            let _ = minicbor::decode::<crate::Bundle>(&bytes);
+            let _ = crate::Bundle::read(&bytes);
+            let _ = crate::slice::Slice::decode(&bytes);
         }
     }
 

@@ -1,6 +1,9 @@
 //! Times, tests and what deserves a look.
+#![allow(clippy::unwrap_used)]
 
-use super::found;
+use bulkhead_acl::{FailingTests, Options, Sources, check_with};
+
+use super::{found, shown};
 
 #[test]
 fn an_empty_list_is_neither_nothing_nor_everything() {
@@ -167,7 +170,7 @@ deny = ["tcp/1", "udp/1"]
 "#,
     )]);
     insta::assert_snapshot!(shown, @r#"
-    a.toml:22:10: error[BH-P018]: test "t" does not hold: tcp/1 from {env=stage} to {env=stage} is denied; nearest is web: source identity-0 must match `env=prod`, has env=stage
+    a.toml:22:10: error[BH-P018]: test "t" does not hold: tcp/1 from {env=stage} to {env=stage} is denied; nearest is web: source must match `env=prod`, has env=stage
     22 | allow = ["tcp/1", "tcp/2"]
        |          ^^^^^^^
 
@@ -212,17 +215,13 @@ to = "env"
 "#,
     )]);
     insta::assert_snapshot!(shown, @r#"
-    a.toml:3:9: warning[BH-P109]: label env is sealed, but this release does not enforce seals yet
-    3 | [labels.env]
-      |         ^^^
+    a.toml:8:6: warning[BH-P101]: rule wide lets every identity reach every other
+    8 | id = "wide"
+      |      ^^^^^^
 
-    a.toml:7:1: warning[BH-P101]: rule wide lets every identity reach every other
-    7 | [[allow]]
-      | ^^^^^^^^^
-
-    a.toml:7:1: warning[BH-P102]: rule wide allows every service
-    7 | [[allow]]
-      | ^^^^^^^^^
+    a.toml:11:10: warning[BH-P102]: rule wide allows every service
+    11 | ports = ["any"]
+       |          ^^^^^
 
     a.toml:15:8: warning[BH-P106]: unlike in Kubernetes, `env!=prod` does not match where env is missing
     15 | from = "env!=prod"
@@ -241,10 +240,7 @@ to = "env"
     a.toml:19:13: warning[BH-P104]: the review of rule old is overdue
     19 | review_by = 2019-12-31
        |             ^^^^^^^^^^
-
-    a.toml:23:8: warning[BH-P105]: "user:https://idp.acme.example#00u1" matches no identity
-    23 | from = "user:https://idp.acme.example#00u1"
-       |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    help: ask its owner whether it is still needed, then move the day
 
     a.toml:23:8: warning[BH-P109]: identities carry no user yet, so user: matches nobody
     23 | from = "user:https://idp.acme.example#00u1"
@@ -285,12 +281,295 @@ to = "*"
 "#,
     )]);
     insta::assert_snapshot!(shown, @r#"
-    a.toml:9:1: warning[BH-P108]: rule conditional adds nothing: broad allows all of it
-    9 | [[allow]]
-      | ^^^^^^^^^
+    a.toml:10:6: warning[BH-P111]: `same` and `until` of rule conditional make no difference: broad (a.toml:3) allows all of it anyway
+    10 | id = "conditional"
+       |      ^^^^^^^^^^^^^
+    help: narrow broad, or remove conditional
 
-    a.toml:17:1: warning[BH-P107]: rule dead permits nothing: plc forbids all of it
-    17 | [[allow]]
-       | ^^^^^^^^^
+    a.toml:18:6: warning[BH-P107]: rule dead permits nothing: plc (a.toml:23) forbids all of it
+    18 | id = "dead"
+       |      ^^^^^^
+    "#);
+}
+
+#[test]
+fn hours_that_cannot_be_read() {
+    let shown = found(&[(
+        "a.toml",
+        r#"
+version = 1
+[[allow]]
+id = "r"
+from = "env"
+to = "env"
+ports = ["tcp/1"]
+hours = "Mon-Fri 06:00-22:00 Europe/Berln"
+
+[[never]]
+id = "n"
+from = "env"
+to = "env"
+hours = ["Monday 06:00-22:00 UTC", "Mon 6-22 UTC", "Mon 06:00-22:00", "always"]
+
+[[never]]
+id = "o"
+from = "env"
+to = "env"
+hours = 8
+"#,
+    )]);
+    insta::assert_snapshot!(shown, @r#"
+    a.toml:8:30: error[BH-P016]: "Europe/Berln" is no time zone
+    8 | hours = "Mon-Fri 06:00-22:00 Europe/Berln"
+      |                              ^^^^^^^^^^^^
+    help: did you mean "Europe/Berlin"?
+
+    a.toml:14:11: error[BH-P016]: "Monday" is no day
+    14 | hours = ["Monday 06:00-22:00 UTC", "Mon 6-22 UTC", "Mon 06:00-22:00", "always"]
+       |           ^^^^^^
+    help: did you mean "Mon"?
+
+    a.toml:14:41: error[BH-P016]: "6-22" are no times of day
+    14 | hours = ["Monday 06:00-22:00 UTC", "Mon 6-22 UTC", "Mon 06:00-22:00", "always"]
+       |                                         ^^^^
+    help: times of day are two numbers each, for example 06:00-22:00
+
+    a.toml:14:68: error[BH-P016]: hours need the time zone whose clock is read
+    14 | hours = ["Monday 06:00-22:00 UTC", "Mon 6-22 UTC", "Mon 06:00-22:00", "always"]
+       |                                                                    ^
+    help: write days, times of day and a time zone, for example "Mon-Fri 06:00-22:00 Europe/Berlin"
+
+    a.toml:14:72: error[BH-P016]: hours are days, times of day and a time zone, for example "Mon-Fri 06:00-22:00 Europe/Berlin"
+    14 | hours = ["Monday 06:00-22:00 UTC", "Mon 6-22 UTC", "Mon 06:00-22:00", "always"]
+       |                                                                        ^^^^^^
+
+    a.toml:20:9: error[BH-P004]: hours must be text in quotes or a list of texts, found integer
+    20 | hours = 8
+       |         ^
+    "#);
+}
+
+#[test]
+fn rules_that_can_never_apply() {
+    let shown = found(&[(
+        "a.toml",
+        r#"
+version = 1
+[labels.env]
+values = ["prod", "stage"]
+
+[[allow]]
+id = "apart"
+from = "env=prod"
+to = "env=stage"
+same = ["env"]
+ports = ["tcp/1"]
+
+[[allow]]
+id = "across"
+from = "env=stage"
+to = "env=prod"
+ports = ["tcp/1"]
+
+[[never]]
+id = "alike"
+from = "env=prod"
+to = "env=prod"
+differ = ["env"]
+
+[[never]]
+id = "environments-apart"
+from = "*"
+to = "*"
+differ = ["env"]
+"#,
+    )]);
+    insta::assert_snapshot!(shown, @r#"
+    a.toml:10:9: warning[BH-P105]: rule apart permits nothing: its two sides never share env
+    10 | same = ["env"]
+       |         ^^^^^
+
+    a.toml:14:6: warning[BH-P107]: rule across permits nothing: environments-apart (a.toml:25) forbids all of it
+    14 | id = "across"
+       |      ^^^^^^^^
+
+    a.toml:23:11: warning[BH-P105]: rule alike forbids nothing: its two sides never differ
+    23 | differ = ["env"]
+       |           ^^^^^
+    "#);
+}
+
+#[test]
+fn conditions_that_make_no_difference() {
+    let shown = found(&[(
+        "a.toml",
+        r#"
+version = 1
+[[allow]]
+id = "day"
+from = "env=prod"
+to = "env=prod"
+ports = ["tcp/1-100"]
+hours = "Mon-Fri 06:00-22:00 Europe/Berlin"
+
+[[allow]]
+id = "morning"
+from = "env=prod"
+to = "env=prod"
+ports = ["tcp/22"]
+hours = "Mon-Fri 06:00-12:00 Europe/Berlin"
+
+[[allow]]
+id = "night"
+from = "env=prod"
+to = "env=prod"
+ports = ["tcp/22"]
+hours = "Mon-Fri 20:00-06:00 Europe/Berlin"
+
+[[allow]]
+id = "same-day"
+from = "env=prod"
+to = "env=prod"
+same = ["env"]
+ports = ["tcp/80"]
+hours = "Mon-Fri 06:00-22:00 Europe/Berlin"
+
+[[never]]
+id = "maintenance"
+from = "*"
+to = "*"
+hours = ["Sat-Sun 00:00-24:00 UTC"]
+"#,
+    )]);
+    insta::assert_snapshot!(shown, @r#"
+    a.toml:11:6: warning[BH-P111]: `hours` of rule morning makes no difference: day (a.toml:3) allows all of it anyway
+    11 | id = "morning"
+       |      ^^^^^^^^^
+    help: narrow day, or remove morning
+
+    a.toml:25:6: warning[BH-P111]: `same` of rule same-day makes no difference: day (a.toml:3) allows all of it anyway
+    25 | id = "same-day"
+       |      ^^^^^^^^^^
+    help: narrow day, or remove same-day
+    "#);
+}
+
+#[test]
+fn what_is_defined_and_not_used() {
+    let shown = found(&[(
+        "a.toml",
+        r#"
+version = 1
+[labels.env]
+values = ["prod"]
+[labels.site]
+[labels.clearance]
+sealed = true
+[groups]
+web = "env=prod"
+db = "env=prod"
+[services]
+ssh = ["tcp/22"]
+postgres = ["tcp/5432"]
+
+[[allow]]
+id = "r"
+from = "@web"
+to = "@web"
+ports = ["ssh"]
+"#,
+    )]);
+    insta::assert_snapshot!(shown, @r#"
+    a.toml:5:9: warning[BH-P113]: no rule and no test speaks of label site
+    5 | [labels.site]
+      |         ^^^^
+    help: remove it, or use it
+
+    a.toml:10:1: warning[BH-P113]: no rule and no test speaks of group db
+    10 | db = "env=prod"
+       | ^^
+    help: remove it, or use it
+
+    a.toml:13:1: warning[BH-P113]: no rule and no test speaks of service postgres
+    13 | postgres = ["tcp/5432"]
+       | ^^^^^^^^
+    help: remove it, or use it
+    "#);
+}
+
+#[test]
+fn reviews_are_asked_for_where_most_rules_have_them() {
+    let rule = |id: &str, more: &str| {
+        format!("[[allow]]\nid = \"{id}\"\nfrom = \"a={id}\"\nto = \"b\"\nports = [\"tcp/1\"]\n{more}\n")
+    };
+    let reviewed = "review_by = 2027-06-30";
+    let half = ["version = 1\n".to_owned(), rule("a", reviewed), rule("b", "")].concat();
+    assert_eq!(found(&[("a.toml", &half)]), "");
+    let most = [half, rule("c", reviewed), rule("d", "until = 2027-01-01T00:00:00Z")].concat();
+    assert_eq!(found(&[("a.toml", &most)]), "");
+    let most = most + &rule("e", reviewed);
+    insta::assert_snapshot!(found(&[("a.toml", &most)]), @r#"
+    a.toml:9:6: warning[BH-P112]: rule b has no review_by; most allow rules here do
+    9 | id = "b"
+      |      ^^^
+    help: add `review_by`, or `until` where the rule is to end by itself
+    "#);
+}
+
+#[test]
+fn a_rule_that_speaks_of_none_of_the_nodes() {
+    let node = |name: &str, labels: &str| bulkhead_acl::Subject {
+        name: bulkhead_identity::NodeName::parse(name).unwrap(),
+        labels: bulkhead_identity::Labels::parse(labels).unwrap(),
+    };
+    let nodes = [node("web", "role=web,env=prod"), node("bare", "")];
+    let text = r#"
+version = 1
+[[allow]]
+id = "web-to-db"
+from = "role=web"
+to = "role=db"
+ports = ["tcp/5432"]
+
+[[allow]]
+id = "named"
+from = "node:web"
+to = "node:wbe"
+ports = ["tcp/1"]
+
+[[never]]
+id = "unlabelled"
+from = "env!=prod"
+to = "!env"
+"#;
+    let sources = Sources([("a.toml".to_owned(), text.to_owned())].into());
+    let warnings = |nodes| {
+        let options = Options { nodes: Some(nodes), ..Options::default() };
+        shown(&check_with(&sources, super::WALL, options).unwrap().warnings)
+    };
+    assert_eq!(warnings(&[]), "");
+    insta::assert_snapshot!(warnings(&nodes), @r#"
+    a.toml:6:6: warning[BH-P110]: `to` of rule web-to-db matches none of the 2 nodes
+    6 | to = "role=db"
+      |      ^^^^^^^^^
+
+    a.toml:12:6: warning[BH-P110]: `to` of rule named matches none of the 2 nodes
+    12 | to = "node:wbe"
+       |      ^^^^^^^^^^
+    help: did you mean "web"?
+    "#);
+}
+
+#[test]
+fn failing_tests_may_be_warnings() {
+    let text = "version = 1\n[[test]]\nname = \"t\"\nfrom = \"node:a\"\nto = \"node:b\"\nallow = [\"tcp/1\"]\ndeny = [\"tcp/2\"]\n";
+    let sources = Sources([("a.toml".to_owned(), text.to_owned())].into());
+    let options = Options { failing_tests: FailingTests::Warn, ..Options::default() };
+    let checked = check_with(&sources, super::WALL, options).unwrap();
+    assert_eq!(checked.tests_passed, 1);
+    insta::assert_snapshot!(shown(&checked.warnings), @r#"
+    a.toml:6:10: warning[BH-P018]: test "t" does not hold: tcp/1 from node:a to node:b is denied: there are no allow rules
+    6 | allow = ["tcp/1"]
+      |          ^^^^^^^
     "#);
 }

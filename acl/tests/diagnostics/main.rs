@@ -4,7 +4,7 @@ mod judgement;
 mod names;
 mod structure;
 
-use bulkhead_acl::{Sources, check};
+use bulkhead_acl::{Diagnostic, Sources, check};
 use bulkhead_identity::Timestamp;
 
 /// 2026-11-01T00:00:00Z.
@@ -17,5 +17,9 @@ fn found(files: &[(&str, &str)]) -> String {
         Ok(checked) => checked.warnings,
         Err(diagnostics) => diagnostics,
     };
+    shown(&diagnostics)
+}
+
+fn shown(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n")
 }

@@ -231,15 +231,15 @@ allow = ["ssh"]
     4 | values = ["prod", "prod"]
       |                   ^^^^^^
 
-    b.toml:3:9: error[BH-P013]: label env is declared twice
+    b.toml:3:9: error[BH-P013]: label "env" is defined twice; first at a.toml:3
     3 | [labels.env]
       |         ^^^
 
-    b.toml:6:1: error[BH-P013]: group "web" is defined twice
+    b.toml:6:1: error[BH-P013]: group "web" is defined twice; first at a.toml:6
     6 | web = "env=prod"
       | ^^^
 
-    b.toml:8:1: error[BH-P013]: service "ssh" is defined twice
+    b.toml:8:1: error[BH-P013]: service "ssh" is defined twice; first at a.toml:8
     8 | ssh = ["tcp/22"]
       | ^^^
 
@@ -247,7 +247,7 @@ allow = ["ssh"]
     10 | id = "r"
        |      ^^^
 
-    b.toml:14:8: error[BH-P013]: test "t" is defined twice
+    b.toml:14:8: error[BH-P013]: test "t" is defined twice; first at a.toml:15
     14 | name = "t"
        |        ^^^
     "#);

@@ -34,7 +34,7 @@ nonsense = 1
     b.toml:8:1: error[BH-P003]: allow rule has no key "nonsense"
     8 | nonsense = 1
       | ^^^^^^^^
-    help: known are id, from, to, ports, not_before, until, owner, why, review_by, same
+    help: known are id, from, to, ports, not_before, until, hours, owner, why, review_by, same
     "#);
 }
 

@@ -1,142 +1,18 @@
 //! Signed bundles: what a node accepts as policy, and what it then permits whom (C2, C9).
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+mod deployment;
+mod slices;
 
-use bulkhead_acl::{
-    Bundle, Direction, Permit, Policy, RuleId, RuleSet, Service, Sources, Verdict, bundle::MAX_BUNDLE_BYTES,
-    check,
-};
-use bulkhead_identity::{
-    Authority, Claims, Epoch, Generation, IdentityKey, Issuer, Labels, NodeName, OverlayAddrs, Revocations,
-    Role, SpiffeId, Timestamp, Trust, TrustDocument, TrustDomain, TrustHash, TunnelKey, VerifiedIdentity,
-    certificate::Serial,
-    issue::{IssuerLimits, Seed, default_ranges},
-    verify,
-};
-
-const START: Timestamp = Timestamp(1_795_000_000);
-const NOW: Timestamp = Timestamp(START.0 + 3_600);
-const END: Timestamp = Timestamp(START.0 + 24 * 3_600);
-const FAR: Timestamp = Timestamp(START.0 + 10 * 365 * 24 * 3_600);
-
-fn key(seed: u8) -> IdentityKey {
-    IdentityKey::from_seed(Seed::new([seed; 32]))
-}
-
-const POLICY_KEYS: [u8; 3] = [10, 11, 12];
-
-/// A deployment whose policies need two of three keys.
-struct Deployment {
-    domain: TrustDomain,
-    issuer: Issuer,
-    trust: Trust,
-}
-
-fn deployment(name: &str) -> Deployment {
-    let domain = TrustDomain::parse(name).unwrap();
-    let authority = Authority::create(key(1), &domain, Serial([0x70; 16]), START, FAR).unwrap();
-    let (v6, v4) = default_ranges(&domain);
-    let limits = IssuerLimits { trust_domain: domain.clone(), label_keys: None, v6, v4 };
-    let issuer_der = authority.sign_issuer(key(2).public(), &limits, Serial([0x71; 16]), START, FAR).unwrap();
-    let issuer = Issuer::load(key(2), issuer_der).unwrap();
-    let document = TrustDocument {
-        version: Epoch(1),
-        trust_domain: domain.clone(),
-        roots: vec![authority.root_der().to_vec()],
-        operator_keys: vec![key(3).public()],
-        operator_threshold: 1,
-        policy_keys: POLICY_KEYS.map(|seed| key(seed).public()).to_vec(),
-        policy_threshold: 2,
-        overlay_v6: v6,
-        overlay_v4: v4,
-        issued: START,
-        expires: FAR,
-    };
-    let bytes = document.sign(&[&key(3)]);
-    let trust = Trust::pinned(&bytes, TrustHash::of(&bytes), NOW).unwrap();
-    Deployment { domain, issuer, trust }
-}
-
-impl Deployment {
-    fn identity(&self, number: u8, role: Role, name: &str, labels: &str) -> VerifiedIdentity {
-        let in_overlay = role == Role::Node;
-        let ((v6, _), _) = default_ranges(&self.domain);
-        let mut octets = v6.octets();
-        octets[15] = number;
-        let addresses = OverlayAddrs { v6: Ipv6Addr::from(octets), v4: Ipv4Addr::new(100, 64, 0, number) };
-        let claims = Claims {
-            id: SpiffeId { trust_domain: self.domain.clone(), role, name: NodeName::parse(name).unwrap() },
-            identity_key: key(100 + number).public(),
-            tunnel_key: in_overlay.then(|| TunnelKey::from_bytes(Seed::new([100 + number; 32])).public()),
-            addresses: in_overlay.then_some(addresses),
-            labels: Labels::parse(labels).unwrap(),
-            serial: Serial([number; 16]),
-            not_before: START,
-            not_after: END,
-        };
-        let chain = self.issuer.issue(&claims).unwrap();
-        verify(&chain, &self.trust, &Revocations::default(), NOW).unwrap()
-    }
-
-    fn node(&self, number: u8, name: &str, labels: &str) -> VerifiedIdentity {
-        self.identity(number, Role::Node, name, labels)
-    }
-
-    fn bundle(&self, generation: u64, text: &str) -> Bundle {
-        Bundle {
-            trust_domain: self.domain.clone(),
-            generation: Generation(generation),
-            not_before: START,
-            expires: END,
-            rules: rules(text),
-        }
-    }
-
-    fn signed(&self, generation: u64, text: &str) -> Vec<u8> {
-        self.bundle(generation, text).sign(&[&key(POLICY_KEYS[0]), &key(POLICY_KEYS[1])])
-    }
-
-    fn policy(&self, text: &str) -> Policy {
-        Policy::verify(&self.signed(1, text), &self.trust, Generation(0), NOW).unwrap()
-    }
-
-    /// Why these bytes are refused at NOW by a node that has seen generation 5.
-    fn refusal(&self, bytes: &[u8]) -> String {
-        Policy::verify(bytes, &self.trust, Generation(5), NOW).unwrap_err().to_string()
-    }
-}
-
-fn rules(text: &str) -> RuleSet {
-    let text = format!("version = 1\n{text}");
-    let checked = check(&Sources(BTreeMap::from([("policy.toml".to_owned(), text)])), NOW);
-    checked.unwrap_or_else(|errors| panic!("{}", errors[0])).rules
-}
-
-const WEB_TO_DB: &str = r#"
-[[allow]]
-id = "web-to-db"
-from = "role=web"
-to = "role=db"
-ports = ["tcp/5432", "icmp"]
-
-[[never]]
-id = "no-ping"
-from = "*"
-to = "role=db"
-ports = ["icmp"]
-"#;
-
-fn allowed(permit: &Permit, direction: Direction, service: Service, wall: Timestamp) -> bool {
-    permit.verdict(direction, service, wall) != Verdict::Deny
-}
+use bulkhead_acl::{Bundle, Direction, Policy, RuleId, Service, Verdict, slice::MAX_SLICE_BYTES};
+use bulkhead_identity::{Epoch, Generation, Role, Timestamp, TrustDocument, TrustDomain};
+use deployment::{END, NOW, WEB_TO_DB, allowed, deployment, key, rules};
 
 #[test]
 fn a_bundle_reads_back_as_it_was_signed() {
     let acme = deployment("acme.example");
     let bundle = acme.bundle(7, WEB_TO_DB);
-    let bytes = bundle.sign(&[&key(10), &key(12)]);
+    let bytes = bundle.whole_slice(&[&key(10), &key(12)]);
     let policy = Policy::verify(&bytes, &acme.trust, Generation(7), NOW).unwrap();
     assert_eq!(policy.rules(), &bundle.rules);
     assert_eq!((policy.generation(), policy.expires()), (Generation(7), END));
@@ -148,11 +24,11 @@ fn a_policy_needs_enough_signatures_of_its_own_keys() {
     let acme = deployment("acme.example");
     let bundle = acme.bundle(7, WEB_TO_DB);
     let forged: [(&str, Vec<u8>); 5] = [
-        ("no signature", bundle.sign(&[])),
-        ("one signature", bundle.sign(&[&key(10)])),
-        ("one signature twice", bundle.sign(&[&key(10), &key(10)])),
-        ("an operator instead", bundle.sign(&[&key(10), &key(3)])),
-        ("strangers", bundle.sign(&[&key(20), &key(21)])),
+        ("no signature", bundle.whole_slice(&[])),
+        ("one signature", bundle.whole_slice(&[&key(10)])),
+        ("one signature twice", bundle.whole_slice(&[&key(10), &key(10)])),
+        ("an operator instead", bundle.whole_slice(&[&key(10), &key(3)])),
+        ("strangers", bundle.whole_slice(&[&key(20), &key(21)])),
     ];
     for (what, bytes) in forged {
         assert!(Policy::verify(&bytes, &acme.trust, Generation(0), NOW).is_err(), "{what}");
@@ -193,14 +69,14 @@ fn another_domain_an_old_generation_and_a_wrong_time_are_refused() {
     let keys = [&key(10), &key(11)];
     let good = acme.bundle(7, WEB_TO_DB);
     let other = Bundle { trust_domain: TrustDomain::parse("evil.example").unwrap(), ..good.clone() };
-    assert!(acme.refusal(&other.sign(&keys)).contains("evil.example"));
+    assert!(acme.refusal(&other.whole_slice(&keys)).contains("evil.example"));
     assert!(acme.refusal(&acme.signed(4, WEB_TO_DB)).contains("generation 4 is older than 5"));
     assert!(acme.refusal(&acme.signed(0, WEB_TO_DB)).contains("generation 0"));
     let early = Bundle { not_before: Timestamp(NOW.0 + 1), ..good.clone() };
-    assert!(acme.refusal(&early.sign(&keys)).contains("not valid before"));
+    assert!(acme.refusal(&early.whole_slice(&keys)).contains("not valid before"));
     let late = Bundle { expires: NOW, ..good };
-    assert!(acme.refusal(&late.sign(&keys)).contains("expired"));
-    assert!(acme.refusal(&vec![0; MAX_BUNDLE_BYTES + 1]).contains("MAX_BUNDLE_BYTES"));
+    assert!(acme.refusal(&late.whole_slice(&keys)).contains("expired"));
+    assert!(acme.refusal(&vec![0; MAX_SLICE_BYTES + 1]).contains("MAX_SLICE_BYTES"));
     assert!(Policy::verify(&acme.signed(5, WEB_TO_DB), &acme.trust, Generation(5), NOW).is_ok());
 }
 
@@ -213,7 +89,7 @@ fn generations_only_grow_and_one_generation_has_one_content() {
     assert!(held.replace(&acme.signed(4, WEB_TO_DB), &acme.trust, NOW).is_err());
     let error = held.replace(&acme.signed(5, ""), &acme.trust, NOW).unwrap_err();
     assert!(error.to_string().contains("two contents for generation 5"), "{error}");
-    let more_signatures = acme.bundle(5, WEB_TO_DB).sign(&[&key(10), &key(11), &key(12)]);
+    let more_signatures = acme.bundle(5, WEB_TO_DB).whole_slice(&[&key(10), &key(11), &key(12)]);
     assert!(held.replace(&more_signatures, &acme.trust, NOW).is_ok());
 }
 
