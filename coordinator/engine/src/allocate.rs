@@ -37,6 +37,7 @@ mod tests {
             operator_threshold: 1,
             policy_keys: Vec::new(),
             policy_threshold: 1,
+            sealed: Vec::new(),
             overlay_v6: ("fd00::".parse().unwrap(), 48),
             overlay_v4: ("100.64.0.0".parse().unwrap(), v4_length),
             issued: Timestamp(0),

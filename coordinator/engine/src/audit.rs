@@ -30,11 +30,15 @@ impl Event {
                 json!({ "name": name, "serial": certificate.serial, "not_after": certificate.not_after,
                         "new_tunnel_key": revocation.is_some() }),
             ),
-            Change::NodeRelabelled { name, labels, certificate, revocation } => (
+            Change::NodeRelabelled { name, labels, certificate, revocation, seal } => (
                 "node_relabelled",
                 json!({ "name": name, "labels": labels, "serial": certificate.serial,
-                        "epoch": revocation.epoch }),
+                        "epoch": revocation.epoch, "seal": seal.as_ref().map(crate::seal::audit) }),
             ),
+            Change::TrustUpdated { document } => ("trust_updated", crate::trust::audit(document)),
+            Change::RevocationsSigned { revocation } => {
+                ("revocations_signed", json!({ "epoch": revocation.epoch }))
+            }
             Change::NodeRevoked { name, reason, audience, revocation, removed } => (
                 "node_revoked",
                 json!({ "name": name, "reason": reason, "epoch": revocation.epoch,
@@ -45,8 +49,13 @@ impl Event {
             Change::SessionOpened { key } => ("session_opened", key.audit()),
             Change::SessionClosed { id } => ("session_closed", json!({ "id": id })),
             Change::Restored => ("restored", json!({})),
-            Change::RestoreAccepted { revocation, policy } => {
-                ("restore_accepted", json!({ "epoch": revocation.epoch, "generation": policy.generation }))
+            Change::RestoreAccepted { revocation, policy } => (
+                "restore_accepted",
+                json!({ "epoch": revocation.epoch,
+                        "generation": policy.as_ref().map(|policy| policy.generation) }),
+            ),
+            Change::PolicyConfirmed { generation, without } => {
+                ("policy_confirmed", json!({ "generation": generation, "without": without }))
             }
         };
         AuditView { event, detail }

@@ -1,9 +1,11 @@
 //! What the rim asks of the coordinator. Everything that the outside may say is parsed before it comes here;
 //! randomness and time come along, so that the same commands always have the same effects.
 
-use crate::Entropy;
+use crate::{Entropy, Proposal};
 use bulkhead_identity::{CertificateRequest, NodeName, VerifiedIdentity};
-use bulkhead_protocol::admin::{Can, CreateToken, Login, PolicyText, Revoke, Rollback, SetLabels};
+use bulkhead_protocol::admin::{
+    Can, Confirm, CreateToken, Login, Revoke, Rollback, SetLabels, SetSeal, TrustApply,
+};
 use bulkhead_protocol::control::ToCoordinator;
 use std::net::{IpAddr, SocketAddr};
 use zeroize::Zeroizing;
@@ -74,6 +76,8 @@ pub enum Command {
         request: RequestId,
         /// With what right.
         credential: Credential,
+        /// Address that asks; none over the unix socket.
+        source: Option<IpAddr>,
         /// What to do.
         call: AdminCall,
         /// For secrets, ids and serial numbers.
@@ -111,6 +115,8 @@ pub enum AdminCall {
     NodeShow(NodeName),
     /// `Reply::Node`.
     NodeLabel(NodeName, SetLabels),
+    /// Give a node the labels that operators sealed: `Reply::Node`.
+    NodeSeal(NodeName, SetSeal),
     /// `Reply::Revocation`.
     NodeRevoke(NodeName, Revoke),
     /// Forget a revoked node: `Reply::Done`.
@@ -124,9 +130,11 @@ pub enum AdminCall {
     /// `Reply::Done`.
     TokenRevoke(String),
     /// `Reply::Checked`, also when the text has errors.
-    PolicyCheck(PolicyText),
+    PolicyCheck(Box<Proposal>),
     /// `Reply::Applied`.
-    PolicyApply(PolicyText),
+    PolicyApply(Box<Proposal>),
+    /// `Reply::Applied`.
+    PolicyConfirm(Confirm),
     /// `Reply::Policy`.
     PolicyShow,
     /// `Reply::History`.
@@ -137,6 +145,12 @@ pub enum AdminCall {
     PolicyCan(Can),
     /// Who enforces this generation: `Reply::Acknowledged`.
     PolicyAck(u64),
+    /// `Reply::Trust`.
+    TrustShow,
+    /// Put the next trust document in force: `Reply::Trust`.
+    TrustApply(TrustApply),
+    /// Ask all connected nodes: `Reply::Flows`.
+    Flows,
     /// Leave read-only mode after a restore; local root only: `Reply::Done`.
     AcceptRestore,
 }

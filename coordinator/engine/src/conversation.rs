@@ -104,6 +104,7 @@ impl Coordinator {
                 self.locate(&name, wireguard_port, &endpoints);
                 let held = Held { trust_version, generation, epoch };
                 self.hello(arrival.connection, protocol, held, now, effects);
+                self.plan_reissue(&name, arrival.entropy);
             }
             ToCoordinator::Endpoints { wireguard_port, endpoints } => {
                 self.locate(&name, wireguard_port, &endpoints);
@@ -128,6 +129,9 @@ impl Coordinator {
             }
             // For the rim's log; nothing here depends on it.
             ToCoordinator::Refused { .. } => {}
+            ToCoordinator::Flows { ask, flows, truncated } => {
+                self.answered(arrival.connection, ask, (flows, truncated), now, effects);
+            }
             ToCoordinator::Leave => {
                 if let Err(refusal) = self.leave(&name, now, effects) {
                     refuse(arrival.connection, "leave", &refusal.message, effects);
@@ -176,23 +180,20 @@ impl Coordinator {
             return;
         }
         let ours = self.held();
-        if held.trust_version < ours.trust_version {
-            effects.send(connection, ToNode::Trust { document: self.config.trust.bytes().to_vec() });
+        for document in self.trust_after(held.trust_version) {
+            effects.send(connection, document);
         }
         if held.epoch < ours.epoch {
             effects.send(connection, ToNode::Revocations { list: self.state.revoked.list.clone() });
         }
-        if held.generation < ours.generation
-            && let Some(policy) = self.state.policy()
-        {
-            effects.send(connection, ToNode::Policy { bundle: policy.bundle.clone() });
-        }
         let Some(link) = self.links.link_mut(connection) else { return };
         link.sent = None;
         let (name, serial) = (link.name.clone(), link.serial);
-        if let Some(node) = self.state.nodes.get(&name).filter(|node| node.certificate.serial != serial) {
-            effects.send(connection, ToNode::Certificate { chain: node.certificate.chain.clone() });
+        if self.state.nodes.get(&name).is_some_and(|node| node.certificate.serial != serial) {
+            self.send_certificate(&name, effects);
         }
+        // Also when it holds this generation: its labels may have changed since it was given its part of it.
+        self.send_slice(connection, &name, effects);
         self.send_map(connection, &name, now, effects);
         if let Some(link) = self.links.link_mut(connection) {
             link.prove_by_map(ours.generation);
@@ -290,7 +291,8 @@ fn is_renewal(message: &ToCoordinator) -> bool {
         | ToCoordinator::Acknowledge { .. }
         | ToCoordinator::WantSnapshot
         | ToCoordinator::Refused { .. }
-        | ToCoordinator::Leave => false,
+        | ToCoordinator::Leave
+        | ToCoordinator::Flows { .. } => false,
     }
 }
 

@@ -2,29 +2,34 @@
 //! holds no rule about policy, keys or time itself.
 
 use crate::admins::AdminRole;
-use crate::command::{AdminCall, Command, Credential};
+use crate::asks::Asks;
+use crate::command::{AdminCall, Command, Credential, RequestId};
 use crate::conversation::Arrival;
 use crate::effect::{Effect, Effects, Reply};
+use crate::enforce::in_force;
 use crate::enrol::{Finish, Pending};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Change, Event};
 use crate::links::Links;
+use crate::lockout::Caller;
 use crate::maps::Maps;
-use crate::policy::rules_in_force;
 use crate::reach::Reach;
 use crate::receipts::Receipts;
 use crate::refusal::{Class, Refusal};
+use crate::reissue::Reissue;
+use crate::slices::Slices;
 use crate::state::State;
 use crate::timing::{RETRY_INTERVAL, TICK_INTERVAL};
 use bulkhead_acl::{Classes, Subject};
 use bulkhead_identity::{Epoch, IdentityKey, Issuer, NodeName, Now, Revocations, Timestamp, Trust};
 use bulkhead_protocol::admin::NodeList;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a coordinator is made of.
 pub struct Config {
-    /// The trust document in force.
+    /// The first trust document, as `init` made it; whatever followed is in the journal.
     pub trust: Trust,
     /// Signs certificates and revocation lists.
     pub issuer: Issuer,
@@ -38,6 +43,11 @@ pub struct Config {
     pub addresses: Vec<String>,
     /// `host:port` of the control links, told to nodes at enrolment.
     pub control: Vec<String>,
+    /// The node that runs on the coordinator's own machine, when people or nodes reach the coordinator through the
+    /// overlay.
+    pub node: Option<NodeName>,
+    /// Where HTTPS (TCP) and the control link (UDP) listen.
+    pub port: u16,
 }
 
 /// The coordinator of one deployment.
@@ -48,9 +58,28 @@ pub struct Coordinator {
     pub(crate) receipts: Receipts,
     pub(crate) pending: Pending,
     pub(crate) reach: Reach,
+    pub(crate) slices: Slices,
     pub(crate) maps: Maps,
+    pub(crate) reissue: Reissue,
+    /// The trust document that the others follow.
+    pub(crate) first_trust: Vec<u8>,
+    pub(crate) asks: Asks,
+    /// When the policy in force goes back unless it is confirmed, on the monotonic clock.
+    pub(crate) countdown: Option<Duration>,
+    /// Why it could not, when it should have.
+    pub(crate) stuck: Option<String>,
     link_revocations: Arc<Revocations>,
     now: Now,
+    /// The last tick, on the monotonic clock.
+    ticked: Option<Duration>,
+}
+
+/// One call of an administrator, beside what it asks for.
+struct Call<'a> {
+    request: RequestId,
+    credential: &'a Credential,
+    source: Option<IpAddr>,
+    entropy: &'a Entropy,
 }
 
 /// Why a coordinator cannot serve this state.
@@ -63,22 +92,33 @@ impl Coordinator {
     ///
     /// # Errors
     /// When keys, trust document and state contradict each other.
-    pub fn new(config: Config, state: State, now: Now) -> Result<Self, StartError> {
-        let rules = rules_in_force(state.policy(), &config.trust, now)?;
+    pub fn new(mut config: Config, state: State, now: Now) -> Result<Self, StartError> {
+        let first_trust = config.trust.bytes().to_vec();
+        config.trust = state.trust_in_force(&config.trust, now.wall)?;
+        let reissue = Reissue::starting(&config.issuer, &state);
+        let (rules, slices) = in_force(state.policy(), &config.trust, now)?;
         let mut coordinator = Self {
             config,
             state,
             links: Links::default(),
             receipts: Receipts::default(),
             pending: Pending::default(),
-            reach: Reach::default(),
+            reach: Reach::new(rules, now.wall),
+            slices,
             maps: Maps::starting(now),
+            reissue,
+            first_trust,
+            asks: Asks::default(),
+            countdown: None,
+            stuck: None,
             link_revocations: Arc::default(),
             now,
+            ticked: None,
         };
         coordinator.link_revocations =
             coordinator.sign_link_revocations(now).map_err(|error| StartError(error.message))?;
-        coordinator.reindex(rules, now);
+        coordinator.admit_all(now);
+        coordinator.count_down(now);
         Ok(coordinator)
     }
 
@@ -110,29 +150,32 @@ impl Coordinator {
                 self.message(&arrival, *message, now, &mut effects);
             }
             Command::Disconnected { connection } => self.links.disconnect(connection),
-            Command::Admin { request, credential: _, call: AdminCall::Login(login), entropy } => {
+            Command::Admin { request, call: AdminCall::Login(login), entropy, .. } => {
                 let answer = self.login(login, &entropy, now, &mut effects);
                 effects.answer(request, answer);
             }
-            Command::Admin { request, credential, call, entropy } => {
-                let answer = self.admin(&credential, call, &entropy, now, &mut effects);
-                effects.answer(request, answer);
+            Command::Admin { request, credential, source, call, entropy } => {
+                let from = Call { request, credential: &credential, source, entropy: &entropy };
+                if let Some(answer) = self.admin(&from, call, now, &mut effects).transpose() {
+                    effects.answer(request, answer);
+                }
             }
             Command::Tick => self.tick(now, &mut effects),
         }
         effects.into_vec()
     }
 
+    /// The answer, if it does not come later.
     fn admin(
         &mut self,
-        credential: &Credential,
+        from: &Call<'_>,
         call: AdminCall,
-        entropy: &Entropy,
         now: Now,
         effects: &mut Effects,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Option<Reply>, Refusal> {
+        let Call { request, credential, source, entropy } = *from;
         let actor = self.authorize(credential, AdminRole::Admin, now)?;
-        match call {
+        let reply = match call {
             AdminCall::Login(login) => self.login(login, entropy, now, effects),
             AdminCall::Logout => self.logout(actor, credential, now, effects),
             AdminCall::WhoAmI => Ok(self.who_am_i(&actor)),
@@ -141,21 +184,33 @@ impl Coordinator {
             AdminCall::NodeLabel(name, change) => {
                 self.node_label(actor, (&name, &change), entropy, now, effects)
             }
+            AdminCall::NodeSeal(name, seal) => self.node_seal(actor, (&name, &seal), entropy, now, effects),
             AdminCall::NodeRevoke(name, revoke) => self.node_revoke(actor, &name, revoke, now, effects),
             AdminCall::NodeRemove(name) => self.node_remove(actor, &name, now, effects),
             AdminCall::RevokeStatus(epoch) => self.revoke_status(epoch),
             AdminCall::TokenCreate(create) => self.token_create(actor, create, entropy, now, effects),
             AdminCall::TokenList => Ok(self.token_list()),
             AdminCall::TokenRevoke(id) => self.token_revoke(actor, id, now, effects),
-            AdminCall::PolicyCheck(text) => Ok(self.policy_check(&text, now)),
-            AdminCall::PolicyApply(text) => self.policy_apply(actor, text, now, effects),
-            AdminCall::PolicyShow => Ok(self.policy_show()),
+            AdminCall::PolicyCheck(proposal) => Ok(self.policy_check(*proposal)),
+            AdminCall::PolicyApply(proposal) => {
+                self.policy_apply(&Caller { actor, source }, *proposal, now, effects)
+            }
+            AdminCall::PolicyConfirm(confirm) => {
+                return self.policy_confirm(request, actor, confirm, now, effects).map(|()| None);
+            }
+            AdminCall::PolicyShow => Ok(self.policy_show(now)),
             AdminCall::PolicyHistory => Ok(self.policy_history()),
-            AdminCall::PolicyRollback(rollback) => self.policy_rollback(actor, &rollback, now, effects),
+            AdminCall::PolicyRollback(rollback) => {
+                self.policy_rollback(&Caller { actor, source }, &rollback, now, effects)
+            }
             AdminCall::PolicyCan(can) => self.policy_can(&can, now),
             AdminCall::PolicyAck(generation) => self.policy_ack(generation),
+            AdminCall::TrustShow => Ok(self.trust_show(now)),
+            AdminCall::TrustApply(apply) => self.trust_apply(actor, &apply, now, effects),
             AdminCall::AcceptRestore => self.accept_restore(actor, credential, now, effects),
-        }
+            AdminCall::Flows => return self.ask_flows(request, now, effects).map(|()| None),
+        };
+        reply.map(Some)
     }
 
     fn node_list(&self) -> Reply {
@@ -163,12 +218,17 @@ impl Coordinator {
     }
 
     fn tick(&mut self, now: Now, effects: &mut Effects) {
+        self.ticked = Some(now.mono);
         self.pending.expire(now);
-        // A failure here repeats at the next tick; the bundle has half of its life left.
+        self.end_asks(now, effects);
+        // A failure here repeats at the next tick, and shows until then.
+        self.stuck = self.expire_confirmation(now, effects).err().map(|refusal| refusal.message);
+        // As does one here; the bundle has half of its life left.
         let _ = self.renew_policy(now, effects);
         if self.reach.changes_at().is_some_and(|at| now.wall >= at) {
-            self.reindex(self.reach.rules().clone(), now);
+            self.reclass(self.reach.rules().clone(), now);
         }
+        self.reissue_due(now, effects);
         self.expire_maps(now);
         self.flush_due_maps(now, effects);
     }
@@ -179,10 +239,10 @@ impl Coordinator {
         let now = self.now;
         let at_wall = |wall: Timestamp| now.mono.saturating_add(now.wall.until(wall));
         // What a tick could not do waits for a while.
-        let earliest = now.mono + RETRY_INTERVAL;
-        let walls = [self.policy_due(), self.reach.changes_at()].into_iter().flatten();
-        let walls = walls.map(|wall| at_wall(wall).max(earliest));
-        walls.chain(self.maps.due()).fold(now.mono + TICK_INTERVAL, Duration::min)
+        let earliest = self.ticked.map_or(Duration::ZERO, |ticked| ticked + RETRY_INTERVAL);
+        let walls = [self.policy_due(), self.reach.changes_at()].into_iter().flatten().map(at_wall);
+        let walls = walls.chain(self.goes_back_at(now)).map(|due| due.max(earliest)).chain(self.asks.due());
+        walls.chain(self.maps.due()).chain(self.reissue_at()).fold(now.mono + TICK_INTERVAL, Duration::min)
     }
 
     /// Makes an event, applies it and has it persisted.
@@ -220,20 +280,35 @@ impl Coordinator {
         self.receipts.forget(name);
     }
 
-    /// Builds the index anew for these rules, and marks every map.
-    pub(crate) fn reindex(&mut self, rules: Classes, now: Now) {
-        self.reach = Reach::new(rules, now.wall);
+    /// Takes every active node into an index and maps that are empty.
+    fn admit_all(&mut self, now: Now) {
+        for subject in self.active_subjects().collect::<Vec<_>>() {
+            self.reach.insert(&subject, now.wall);
+            self.refresh_entry(&subject.name);
+        }
+    }
+
+    /// Puts every node into its class under these rules, and marks the maps of those whose peers changed by that.
+    pub(crate) fn reclass(&mut self, rules: Arc<Classes>, now: Now) {
+        let mut reach = Reach::new(rules, now.wall);
+        for subject in self.active_subjects() {
+            reach.insert(&subject, now.wall);
+        }
+        for changed in reach.changes_since(&self.reach) {
+            self.maps.mark_changed(&self.links, &changed);
+        }
+        self.reach = reach;
+    }
+
+    fn active_subjects(&self) -> impl Iterator<Item = Subject> {
         let active = self.state.nodes.values().filter(|node| node.is_active());
-        let names: Vec<_> = active.map(|node| node.name.clone()).collect();
-        for name in &names {
-            if let Some(node) = self.state.nodes.get(name) {
-                self.reach.insert(&Subject { name: name.clone(), labels: node.labels.clone() }, now.wall);
-            }
-        }
-        for name in &names {
-            self.maps.mark(name);
-            self.refresh_entry(name);
-        }
+        active.map(|node| Subject { name: node.name.clone(), labels: node.labels.clone() })
+    }
+
+    /// Under the trust document and the issuer in force.
+    pub(crate) fn renew_link_revocations(&mut self, now: Now) -> Result<(), Refusal> {
+        self.link_revocations = self.sign_link_revocations(now)?;
+        Ok(())
     }
 
     fn sign_link_revocations(&self, now: Now) -> Result<Arc<Revocations>, Refusal> {
@@ -252,6 +327,18 @@ impl Coordinator {
     #[must_use]
     pub fn link_revocations(&self) -> Arc<Revocations> {
         self.link_revocations.clone()
+    }
+
+    /// What needs somebody's attention, in sentences, for the log and the page that shows the policy.
+    #[must_use]
+    pub fn warnings(&self, now: Now) -> Vec<String> {
+        let all = [
+            self.read_only(),
+            self.confirmation_warning(),
+            self.signature_warning(now),
+            self.trust_warning(now),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     /// The trust document in force.

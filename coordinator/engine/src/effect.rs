@@ -3,8 +3,8 @@
 
 use crate::{ConnectionId, Event, Refusal, RequestId};
 use bulkhead_protocol::admin::{
-    AckStatus, Applied, CanAnswer, CheckReport, CreatedToken, Node, NodeList, PolicyCurrent, PolicyHistory,
-    RevokeStatus, Session, TokenList, WhoAmI,
+    AckStatus, Applied, CanAnswer, CheckReport, CreatedToken, LiveFlows, Node, NodeList, PolicyCurrent,
+    PolicyHistory, RevokeStatus, Session, TokenList, TrustView, WhoAmI,
 };
 use bulkhead_protocol::control::ToNode;
 use bulkhead_protocol::enrol::{BeginResponse, FinishResponse};
@@ -89,6 +89,8 @@ pub enum Reply {
     Revocation(RevokeStatus),
     /// A token with its secret.
     TokenCreated(CreatedToken),
+    /// The trust document in force.
+    Trust(TrustView),
     /// All tokens, without secrets.
     Tokens(TokenList),
     /// Findings about a policy text.
@@ -103,6 +105,8 @@ pub enum Reply {
     Can(CanAnswer),
     /// Who enforces a generation.
     Acknowledged(AckStatus),
+    /// What the nodes said of their flows.
+    Flows(LiveFlows),
 }
 
 /// Collects effects in the promised order.

@@ -123,7 +123,8 @@ impl Coordinator {
             Refusal::new(Class::Unavailable, "BH-C107", "the overlay address range is used up")
                 .help("addresses are never used again; a deployment with a larger range is needed")
         })?;
-        let subject = Subject { name: &name, identity_key, tunnel_key, addresses, labels: &token.labels };
+        let subject =
+            Subject { name: &name, identity_key, tunnel_key, addresses, labels: &token.labels, seal: None };
         let certificate = self.certify(&subject, finish.entropy.serial(), now)?;
         let node = NodeRecord {
             name,
@@ -135,6 +136,8 @@ impl Coordinator {
             enrolled: now.wall,
             certificate,
             state: NodeState::Active,
+            seal: None,
+            previous: None,
         };
         if let Some(clash) = self.state.clash(&node) {
             return Err(clash_refused(clash, &node.name));

@@ -7,7 +7,7 @@ use crate::policy::PolicyRecord;
 use crate::registry::{Certified, NodeRecord};
 use crate::revoke::{Audience, RevocationStep};
 use crate::tokens::TokenRecord;
-use bulkhead_identity::{Labels, NodeName, Timestamp, TrustHash, TunnelPublicKey};
+use bulkhead_identity::{Generation, Labels, NodeName, Seal, Timestamp, TrustHash, TunnelPublicKey};
 use minicbor::{Decode, Encode};
 
 /// Who caused an event.
@@ -136,6 +136,9 @@ pub enum Change {
         /// Ends the old one.
         #[n(3)]
         revocation: RevocationStep,
+        /// The operators' word for those labels that are sealed.
+        #[n(4)]
+        seal: Option<Seal>,
     },
     /// A node is refused for good, by key and by serial number.
     #[n(6)]
@@ -194,9 +197,34 @@ pub enum Change {
         /// The list under the new epoch.
         #[n(0)]
         revocation: RevocationStep,
-        /// The policy under the new generation; the empty one if there was none.
+        /// The policy under the new generation, the empty one if there was none; `None` when the coordinator signs no
+        /// policy: then the one in force stays until a later one is applied.
         #[n(1)]
-        policy: Box<PolicyRecord>,
+        policy: Option<Box<PolicyRecord>>,
+    },
+    /// Somebody confirmed the policy in force: it does not go back by itself any more.
+    #[n(13)]
+    PolicyConfirmed {
+        /// Which.
+        #[n(0)]
+        generation: Generation,
+        /// Nodes that were missing, whose silence was accepted.
+        #[n(1)]
+        without: Vec<NodeName>,
+    },
+    /// Operators changed whom everybody trusts.
+    #[n(20)]
+    TrustUpdated {
+        /// As they signed it.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        document: Vec<u8>,
+    },
+    /// The revocation list was signed again, by another issuer.
+    #[n(21)]
+    RevocationsSigned {
+        /// The list under the new epoch.
+        #[n(0)]
+        revocation: RevocationStep,
     },
 }
 
@@ -221,16 +249,19 @@ impl Change {
             Self::NodeRenewed { revocation, .. } => revocation.as_ref(),
             Self::NodeRelabelled { revocation, .. }
             | Self::NodeRevoked { revocation, .. }
-            | Self::RestoreAccepted { revocation, .. } => Some(revocation),
+            | Self::RestoreAccepted { revocation, .. }
+            | Self::RevocationsSigned { revocation } => Some(revocation),
             Self::Initialised { .. }
             | Self::TokenCreated { .. }
             | Self::TokenRevoked { .. }
             | Self::NodeEnrolled { .. }
             | Self::NodeRemoved { .. }
             | Self::PolicyApplied { .. }
+            | Self::PolicyConfirmed { .. }
             | Self::SessionOpened { .. }
             | Self::SessionClosed { .. }
-            | Self::Restored => None,
+            | Self::Restored
+            | Self::TrustUpdated { .. } => None,
         }
     }
 }

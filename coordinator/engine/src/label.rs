@@ -1,6 +1,7 @@
 //! Labels of a node change: a new certificate for the same keys, and the old one ends by its serial number.
 //! Maps go out before the revocation list: each peer then holds the new certificate, and judges by the new
-//! labels, before the old one is void, and no tunnel is cut that may stay.
+//! labels, before the old one is void, and no tunnel is cut that may stay. The node itself gets its certificate
+//! before the rules of its new labels: the rules that it holds until then are all that both labels have in common.
 
 use crate::coordinator::Coordinator;
 use crate::effect::{Effects, Reply};
@@ -9,7 +10,8 @@ use crate::event::{Actor, Change};
 use crate::refusal::{Class, Refusal};
 use crate::registry::{Subject, relabelled};
 use crate::revoke::Stride;
-use bulkhead_identity::{NodeName, Now};
+use crate::seal::{fits, refuse_sealed};
+use bulkhead_identity::{Labels, NodeName, Now, Seal};
 use bulkhead_protocol::admin::SetLabels;
 
 impl Coordinator {
@@ -26,28 +28,39 @@ impl Coordinator {
         if !node.is_active() {
             return Err(Refusal::new(Class::Conflict, "BH-C112", format!("node {name} is revoked")));
         }
+        refuse_sealed(change.labels.keys(), self.config.trust.document())?;
         let labels = relabelled(&node.labels, change)?;
         if labels == node.labels {
             return Ok(Reply::Node(self.node_view(node)));
         }
-        let subject = Subject {
-            name,
-            identity_key: node.identity_key,
-            tunnel_key: node.tunnel_key,
-            addresses: node.addresses,
-            labels: &labels,
-        };
+        let seal = node.seal.clone().filter(|seal| fits(seal, &labels));
+        self.relabel(actor, (name, labels, seal), entropy, now, effects)
+    }
+
+    /// Gives an active node these labels, and this seal over those of them that are sealed.
+    pub(crate) fn relabel(
+        &mut self,
+        actor: Actor,
+        (name, labels, seal): (&NodeName, Labels, Option<Seal>),
+        entropy: &Entropy,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
+        let node = self.state.node(name)?;
+        let subject = Subject { labels: &labels, seal: seal.as_ref(), ..node.subject() };
         let certificate = self.certify(&subject, entropy.serial(), now)?;
         let old = node.certificate.clone();
         let revocation = self.next_revocations(Stride::Next, now, |refused| refused.add_serial(&old))?;
-        let change = Change::NodeRelabelled { name: name.clone(), labels, certificate, revocation };
+        let change = Change::NodeRelabelled { name: name.clone(), labels, certificate, revocation, seal };
         self.commit(actor, change, now, effects)?;
         self.receipts.track_epoch(self.state.revoked.epoch);
-        self.send_certificate(name, effects);
         // Those who could talk to it, and those who now may.
         self.mark_peers(name);
+        let before = self.reach.groups_joined(name);
         self.admit(name, now);
-        self.maps.mark(name);
+        self.mark_moved(name, &before);
+        self.send_certificate(name, effects);
+        self.send_slice_of(name, effects);
         self.flush_maps(now, effects);
         self.push_revocations(effects, |_| true);
         Ok(Reply::Node(self.node_view(self.state.node(name)?)))

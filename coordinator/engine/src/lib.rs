@@ -9,43 +9,58 @@
 
 mod admins;
 mod allocate;
+mod apply;
+mod asks;
 mod audit;
 mod challenge;
 mod command;
+mod confirm;
 mod conversation;
 mod coordinator;
 mod effect;
+mod enforce;
 mod enrol;
 mod entropy;
 mod event;
+mod flows;
 mod label;
 mod links;
+mod lockout;
 mod maps;
 mod policy;
+mod proposal;
 mod reach;
 mod receipts;
 mod refusal;
 mod registry;
+mod reissue;
 mod renew;
 mod restore;
 mod revoke;
+mod seal;
+mod sign;
+mod slices;
 mod state;
 mod timing;
 mod tokens;
+mod trust;
 
 pub use admins::{API_KEY_LIFETIME, AdminRole, ApiKey};
 pub use audit::AuditView;
 pub use command::{AdminCall, Command, ConnectionId, Credential, RequestId};
+pub use confirm::Confirmation;
 pub use coordinator::{Config, Coordinator, StartError};
 pub use effect::{CloseReason, Effect, Reply};
 pub use entropy::Entropy;
 pub use event::{Actor, Change, Event};
 pub use policy::PolicyRecord;
+pub use proposal::Proposal;
 pub use refusal::{Class, Refusal};
 pub use registry::{Certified, NodeRecord, NodeState};
 pub use revoke::{Audience, RevocationStep};
 pub use state::{ReplayError, State};
 pub use tokens::TokenRecord;
+pub use trust::TrustRecord;
 
 #[cfg(test)]
 mod tests;

@@ -189,8 +189,19 @@ impl Links {
         (ahead, all)
     }
 
+    /// How many nodes hold an older trust document than this version.
+    pub(crate) fn behind(&self, version: Epoch) -> usize {
+        let held = self.by_connection.values().filter_map(|link| link.held);
+        held.filter(|held| held.trust_version < version).count()
+    }
+
     pub(crate) fn connection(&self, name: &NodeName) -> Option<ConnectionId> {
         self.by_name.get(name).copied()
+    }
+
+    /// The nodes that have a link, whatever may be sent over it.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &NodeName> {
+        self.by_name.keys()
     }
 
     pub(crate) fn is_connected(&self, name: &NodeName) -> bool {

@@ -6,7 +6,7 @@ use crate::command::ConnectionId;
 use crate::coordinator::Coordinator;
 use crate::effect::Effects;
 use crate::links::Links;
-use crate::reach::Reach;
+use crate::reach::{Changed, Reach};
 use crate::timing::MAP_INTERVAL;
 use bulkhead_identity::{NodeName, Now, Timestamp};
 use bulkhead_protocol::control::{MAX_MAP_PEERS, MapPeer, MapSequence, PeerMap, ToNode};
@@ -61,6 +61,18 @@ impl Maps {
         }
     }
 
+    /// Nodes gained or lost peers, and nothing else about their maps changed.
+    pub(crate) fn mark_changed(&mut self, links: &Links, Changed { nodes, peers }: &Changed<'_>) {
+        for viewer in nodes.iter().filter(|viewer| links.is_connected(viewer)) {
+            if peers.len() > MAX_PATCH {
+                self.mark(viewer);
+            } else {
+                let changed = self.changed.entry(NodeName::clone(viewer)).or_default();
+                changed.extend(peers.iter().copied().cloned());
+            }
+        }
+    }
+
     /// The whole map of `name` is out of date.
     pub(crate) fn mark(&mut self, name: &NodeName) {
         self.whole.insert(name.clone());
@@ -107,6 +119,12 @@ impl Coordinator {
     /// What those who may talk to `name` see of it is out of date.
     pub(crate) fn mark_peers(&mut self, name: &NodeName) {
         self.maps.mark_peers(&self.reach, &self.links, name);
+    }
+
+    /// `name` moved to another group: its own map changed by the peers that it gained or lost.
+    pub(crate) fn mark_moved(&mut self, name: &NodeName, before: &BTreeSet<usize>) {
+        let peers = self.reach.peers_changed_since(before, name).collect();
+        self.maps.mark_changed(&self.links, &Changed { nodes: vec![name], peers });
     }
 
     pub(crate) fn refresh_entry(&mut self, name: &NodeName) {

@@ -3,12 +3,13 @@
 
 use crate::coordinator::Coordinator;
 use crate::refusal::{Class, Refusal};
+use crate::seal::{require_seal, seal_for};
 use crate::state::State;
 use crate::timing::BACKDATE;
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::{
     Chain, Claims, Epoch, IdentityPublicKey, LabelKey, LabelValue, Labels, NodeName, Now, OverlayAddrs, Role,
-    SpiffeId, Timestamp, TunnelPublicKey,
+    Seal, SpiffeId, Timestamp, TunnelPublicKey,
 };
 use bulkhead_protocol::admin::{self, SetLabels};
 use minicbor::{Decode, Encode};
@@ -77,6 +78,12 @@ pub struct NodeRecord {
     /// Whether it may take part.
     #[n(8)]
     pub state: NodeState,
+    /// The operators' word for those of its labels that are sealed.
+    #[n(9)]
+    pub seal: Option<Seal>,
+    /// The certificate before: a node that was away when it was replaced still holds it.
+    #[n(10)]
+    pub previous: Option<Certified>,
 }
 
 impl NodeRecord {
@@ -86,6 +93,18 @@ impl NodeRecord {
         match self.state {
             NodeState::Active => true,
             NodeState::Revoked { .. } => false,
+        }
+    }
+
+    /// What its certificate is to say.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject {
+            name: &self.name,
+            identity_key: self.identity_key,
+            tunnel_key: self.tunnel_key,
+            addresses: self.addresses,
+            labels: &self.labels,
+            seal: self.seal.as_ref(),
         }
     }
 
@@ -142,6 +161,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) tunnel_key: TunnelPublicKey,
     pub(crate) addresses: OverlayAddrs,
     pub(crate) labels: &'a Labels,
+    pub(crate) seal: Option<&'a Seal>,
 }
 
 impl Coordinator {
@@ -154,7 +174,9 @@ impl Coordinator {
     ) -> Result<Certified, Refusal> {
         let backdated = Timestamp(now.wall.0.saturating_sub(BACKDATE.as_secs()));
         let not_before = backdated.max(self.config.issuer.not_before());
+        let seal = seal_for(subject, self.config.trust.document(), now)?;
         let lifetime_end = now.wall.plus(self.config.certificate_lifetime);
+        let lifetime_end = seal.map_or(lifetime_end, |seal| lifetime_end.min(seal.statement().not_after));
         let not_after = lifetime_end.min(self.config.issuer.not_after());
         let claims = Claims {
             id: SpiffeId {
@@ -169,7 +191,9 @@ impl Coordinator {
             serial,
             not_before,
             not_after,
+            seal: seal.cloned(),
         };
+        require_seal(&claims, self.config.trust.document())?;
         let chain = self.config.issuer.issue(&claims).map_err(|error| {
             Refusal::new(Class::Unprocessable, "BH-C110", error.to_string())
                 .help("the issuing CA's own limits forbid this certificate")
@@ -190,6 +214,8 @@ impl Coordinator {
             ipv4: node.addresses.v4.to_string(),
             ipv6: node.addresses.v6.to_string(),
             fingerprint: node.identity_key.fingerprint().to_string(),
+            identity_key: Some(node.identity_key),
+            sealed_until: node.seal.as_ref().map(|seal| seal.statement().not_after),
             state,
             enrolled: node.enrolled,
             certificate_expires: node.certificate.not_after,

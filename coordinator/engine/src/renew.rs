@@ -20,14 +20,19 @@ use bulkhead_identity::{CertificateRequest, NodeName, Now, VerifiedIdentity};
 use bulkhead_protocol::control::ToNode;
 
 impl Coordinator {
-    /// Whether a certificate that has ended may still be renewed: soon enough, for the keys of this node, and under
-    /// the issuer that would sign the next one.
+    /// Whether a certificate that has ended may still be renewed: soon enough, for the keys of this node, and by an
+    /// issuer that may still speak, be it ours or the one before.
     pub(crate) fn may_still_renew(&self, node: &NodeRecord, identity: &VerifiedIdentity, now: Now) -> bool {
-        let (claims, issuer) = (identity.claims(), &self.config.issuer);
-        let end = claims.not_after;
-        let by_us = identity.chain().certificates().get(1).is_some_and(|der| der == issuer.certificate());
+        let (claims, end) = (identity.claims(), identity.not_after());
         let in_time = end <= now.wall && now.wall < end.plus(self.config.renewal_grace);
-        in_time && by_us && now.wall < issuer.not_after() && claims.tunnel_key == Some(node.tunnel_key)
+        let issuer = identity.chain().certificates().get(1);
+        let trusted = issuer.is_some_and(|der| {
+            self.config.trust.check_issuer(der, &self.link_revocations(), now.wall).is_ok()
+        });
+        in_time
+            && trusted
+            && now.wall < self.config.issuer.not_after()
+            && claims.tunnel_key == Some(node.tunnel_key)
     }
 
     pub(crate) fn renew_begin(&mut self, arrival: &Arrival<'_>, now: Now, effects: &mut Effects) {
@@ -81,8 +86,7 @@ impl Coordinator {
         if changed && self.state.nodes.values().any(taken) {
             return Err(refused("the tunnel key belongs to another node"));
         }
-        let (addresses, labels) = (node.addresses, node.labels.clone());
-        let subject = Subject { name, identity_key, tunnel_key, addresses, labels: &labels };
+        let subject = Subject { tunnel_key, ..node.subject() };
         let certificate = self.certify(&subject, arrival.entropy.serial(), now)?;
         let old = node.certificate.clone();
         let revocation =

@@ -9,6 +9,7 @@ use crate::event::{Actor, Change};
 use crate::refusal::{Class, Refusal};
 use crate::revoke::Stride;
 use bulkhead_identity::Now;
+use bulkhead_protocol::admin::Signing;
 
 impl Coordinator {
     /// Whether anything may change.
@@ -56,8 +57,16 @@ impl Coordinator {
             return Err(Refusal::new(Class::Conflict, "BH-C161", "there is no restore to accept"));
         }
         let revocation = self.next_revocations(Stride::Restore, now, |_| {})?;
-        let policy = self.resign_policy(&actor, "restored from a backup", Stride::Restore, now)?;
-        self.commit(actor, Change::RestoreAccepted { revocation, policy: Box::new(policy) }, now, effects)?;
+        // Without its keys the policy keeps its generation, until one that was signed elsewhere overtakes it.
+        let policy = match self.signing() {
+            Signing::Online => {
+                let why = "restored from a backup";
+                Some(Box::new(self.resign_policy(&actor, why, Stride::Restore, now)?))
+            }
+            Signing::Offline => None,
+        };
+        self.commit(actor, Change::RestoreAccepted { revocation, policy }, now, effects)?;
+        self.count_down(now);
         self.receipts.track_epoch(self.state.revoked.epoch);
         self.push_revocations(effects, |_| true);
         self.enforce(now, effects)?;
@@ -66,7 +75,7 @@ impl Coordinator {
     }
 
     /// Brings those up to date that were ahead and are not any more.
-    fn follow_again(&mut self, now: Now, effects: &mut Effects) {
+    pub(crate) fn follow_again(&mut self, now: Now, effects: &mut Effects) {
         let ours = self.held();
         let mut returned = Vec::new();
         for (connection, link) in self.links.iter_mut() {

@@ -5,11 +5,12 @@
 use crate::admins::ApiKey;
 use crate::allocate::FIRST_INDEX;
 use crate::event::{Change, Event};
-use crate::policy::{PolicyRecord, remember};
+use crate::policy::{PolicyRecord, drop_bundles, remember};
 use crate::registry::{Certified, NodeRecord, NodeState};
 use crate::revoke::{Audience, RevocationRecord, Revoked};
 use crate::timing::TOKEN_MEMORY;
 use crate::tokens::TokenRecord;
+use crate::trust::TrustRecord;
 use bulkhead_identity::{Generation, NodeName, Timestamp};
 use minicbor::{Decode, Encode};
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ pub struct State {
     /// By epoch.
     #[n(4)]
     pub(crate) revocations: BTreeMap<u64, RevocationRecord>,
-    /// Oldest first; the last one is in force and alone has its bundle.
+    /// Oldest first; the last one is in force, and has its bundle.
     #[n(5)]
     pub(crate) policies: Vec<PolicyRecord>,
     /// SHA-256 of the bootstrap secret, until it is spent.
@@ -40,6 +41,9 @@ pub struct State {
     /// Restored from a backup and not accepted yet.
     #[n(8)]
     pub(crate) restored: bool,
+    /// Every trust document after the first, oldest first; the last one is in force.
+    #[n(20)]
+    pub(crate) trusts: Vec<TrustRecord>,
 }
 
 impl Default for State {
@@ -54,6 +58,7 @@ impl Default for State {
             bootstrap: None,
             api_keys: BTreeMap::new(),
             restored: false,
+            trusts: Vec::new(),
         }
     }
 }
@@ -63,7 +68,7 @@ impl Default for State {
 #[error("event does not fit what came before it: {0}")]
 pub struct ReplayError(pub String);
 
-fn contradiction<T>(what: impl Into<String>) -> Result<T, ReplayError> {
+pub(crate) fn contradiction<T>(what: impl Into<String>) -> Result<T, ReplayError> {
     Err(ReplayError(what.into()))
 }
 
@@ -95,8 +100,11 @@ impl State {
                     self.revoked.add_serial(&old);
                 }
             }
-            Change::NodeRelabelled { name, labels, certificate, revocation } => {
-                let old = self.replace_certificate(name, certificate, |node| node.labels = labels.clone())?;
+            Change::NodeRelabelled { name, labels, certificate, revocation, seal } => {
+                let old = self.replace_certificate(name, certificate, |node| {
+                    node.labels.clone_from(labels);
+                    node.seal.clone_from(seal);
+                })?;
                 self.revoked.advance(revocation, time);
                 self.revoked.add_serial(&old);
             }
@@ -110,6 +118,7 @@ impl State {
                 Some(_) | None => return contradiction(format!("node {name} is not revoked")),
             },
             Change::PolicyApplied { policy } => self.apply_policy(policy)?,
+            Change::PolicyConfirmed { generation, without: _ } => self.confirm_policy(*generation)?,
             Change::SessionOpened { key } => self.open_session(key)?,
             Change::SessionClosed { id } => {
                 if self.api_keys.remove(id).is_none() {
@@ -118,10 +127,14 @@ impl State {
             }
             Change::Restored => self.restored = true,
             Change::RestoreAccepted { revocation, policy } => {
-                self.apply_policy(policy)?;
+                if let Some(policy) = policy {
+                    self.apply_policy(policy)?;
+                }
                 self.revoked.advance(revocation, time);
                 self.accept_restore();
             }
+            Change::TrustUpdated { document } => self.follow_trust(document, time)?,
+            Change::RevocationsSigned { revocation } => self.revoked.advance(revocation, time),
         }
         Ok(())
     }
@@ -181,7 +194,9 @@ impl State {
     ) -> Result<Certified, ReplayError> {
         let node = self.active_mut(name)?;
         change(node);
-        Ok(std::mem::replace(&mut node.certificate, certificate.clone()))
+        let replaced = std::mem::replace(&mut node.certificate, certificate.clone());
+        node.previous = Some(replaced.clone());
+        Ok(replaced)
     }
 
     fn revoke(&mut self, name: &NodeName, audience: &Audience, removed: bool, time: Timestamp) {
@@ -204,7 +219,21 @@ impl State {
         if policy.generation <= self.generation() {
             return contradiction(format!("generation {} is not newer", policy.generation.0));
         }
+        let back_to = policy.confirmation.as_ref().map(|confirmation| confirmation.back_to);
+        let known = |generation| self.policies.iter().any(|old| old.generation == generation);
+        if let Some(back_to) = back_to.filter(|back_to| *back_to != Generation(0) && !known(*back_to)) {
+            return contradiction(format!("there is no generation {} to go back to", back_to.0));
+        }
         remember(&mut self.policies, policy.clone());
+        Ok(())
+    }
+
+    fn confirm_policy(&mut self, generation: Generation) -> Result<(), ReplayError> {
+        let current = self.policies.last_mut().filter(|policy| policy.generation == generation);
+        if current.and_then(|policy| policy.confirmation.take()).is_none() {
+            return contradiction(format!("generation {} waits for no confirmation", generation.0));
+        }
+        drop_bundles(&mut self.policies);
         Ok(())
     }
 

@@ -2,12 +2,22 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod admins;
+mod apply;
+mod confirm;
 mod enrolment;
 mod expiry;
+mod flows;
 mod laws;
 mod links;
+mod lockout;
+mod offline;
 mod policy;
+mod reissue;
 mod renewal;
 mod restore;
 mod revocation;
 mod scene;
+mod seal;
+mod slices;
+mod stolen;
+mod trust;

@@ -6,6 +6,12 @@ use std::time::Duration;
 pub(crate) const BACKDATE: Duration = Duration::from_secs(300);
 /// How long a policy bundle lives; it is signed again, as a new generation, at half of it.
 pub(crate) const POLICY_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Shortest time in which a policy is to be confirmed.
+pub(crate) const MIN_CONFIRM_WITHIN: Duration = Duration::from_secs(5);
+/// Longest time in which a policy is to be confirmed.
+pub(crate) const MAX_CONFIRM_WITHIN: Duration = Duration::from_secs(24 * 3600);
+/// How long nodes have to answer a question.
+pub(crate) const ANSWER_WINDOW: Duration = Duration::from_secs(2);
 /// How long a challenge can be answered.
 pub(crate) const CHALLENGE_WINDOW: Duration =
     Duration::from_secs(bulkhead_protocol::enrol::ENROLMENT_WINDOW_SECS);
@@ -27,3 +33,11 @@ pub(crate) const TOKEN_MEMORY: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(crate) const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 /// Renewals a node may make at once.
 pub(crate) const RENEWAL_BURST: u32 = 8;
+/// How long before the end of a trust document it is warned of.
+pub(crate) const TRUST_WARNING: Duration = Duration::from_secs(60 * 24 * 3600);
+/// How long before the end of a seal its node is listed.
+pub(crate) const SEAL_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+/// After a change of the issuer, so many nodes are issued new certificates at once, this often.
+pub(crate) const REISSUE_BATCH: usize = 64;
+/// See [`REISSUE_BATCH`].
+pub(crate) const REISSUE_INTERVAL: Duration = Duration::from_millis(200);

@@ -6,6 +6,7 @@ use crate::effect::{Effects, Reply};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Change};
 use crate::refusal::{Class, Refusal};
+use crate::seal::refuse_sealed;
 use crate::state::State;
 use crate::timing::{MAX_TOKEN_LIFETIME, TOKEN_LIFETIME};
 use bulkhead_identity::{Labels, NodeName, Now, Timestamp};
@@ -154,6 +155,7 @@ impl Coordinator {
         {
             return Err(bad(format!("the issuing CA may not vouch for label {key}")));
         }
+        refuse_sealed(create.labels.iter().map(|(key, _)| key.as_str()), self.config.trust.document())?;
         Ok(TokenRecord {
             id,
             hash,

@@ -2,6 +2,7 @@
 //! one, and the first beyond the limit ends the decoding.
 
 use crate::control::{Endpoint, MAX_ENDPOINTS, MAX_TEXT_BYTES};
+use crate::flow::{FlowReport, MAX_REPORTED_FLOWS};
 use crate::map::{MAX_MAP_PEERS, MapPeer};
 use bulkhead_identity::NodeName;
 use minicbor::decode::Error;
@@ -28,6 +29,10 @@ pub(crate) fn peers<'b, C>(d: &mut Decoder<'b>, c: &mut C) -> Result<Vec<MapPeer
 
 pub(crate) fn names<'b, C>(d: &mut Decoder<'b>, c: &mut C) -> Result<Vec<NodeName>, Error> {
     list(d, c, MAX_MAP_PEERS)
+}
+
+pub(crate) fn flows<'b, C>(d: &mut Decoder<'b>, c: &mut C) -> Result<Vec<FlowReport>, Error> {
+    list(d, c, MAX_REPORTED_FLOWS)
 }
 
 /// A line for people: bounded, and without control characters that could break a log or a terminal.

@@ -2,6 +2,7 @@
 //! What permits anything travels signed and is judged by its own signature; the rest are hints.
 
 use crate::bounded;
+pub use crate::flow::{FlowReport, MAX_REPORTED_FLOWS};
 pub use crate::map::{MAX_MAP_PEERS, MapError, MapPeer, MapSequence, MapUpdate, PeerMap};
 pub use crate::receipt::Receipt;
 use bulkhead_identity::{CertificateRequest, Chain, Challenge, ChallengeKey, Epoch, Generation, Timestamp};
@@ -97,6 +98,19 @@ pub enum ToCoordinator {
     /// The node leaves for good: revoke its certificate and forget it.
     #[n(7)]
     Leave,
+    /// Answer to `WantFlows`.
+    #[n(8)]
+    Flows {
+        /// What was asked.
+        #[n(0)]
+        ask: u64,
+        /// Live flows, each peer, direction and service once.
+        #[cbor(n(1), decode_with = "bounded::flows")]
+        flows: Vec<FlowReport>,
+        /// Whether there are more than [`MAX_REPORTED_FLOWS`].
+        #[n(2)]
+        truncated: bool,
+    },
 }
 
 /// Coordinator to node.
@@ -122,12 +136,12 @@ pub enum ToNode {
         #[cbor(n(0), with = "minicbor::bytes")]
         document: Vec<u8>,
     },
-    /// A signed policy bundle.
+    /// The node's slice of the signed policy.
     #[n(2)]
     Policy {
         /// Exact bytes.
         #[cbor(n(0), with = "minicbor::bytes")]
-        bundle: Vec<u8>,
+        slice: Vec<u8>,
     },
     /// A signed revocation list.
     #[n(3)]
@@ -165,6 +179,13 @@ pub enum ToNode {
         /// In words.
         #[cbor(n(1), decode_with = "bounded::text")]
         why: String,
+    },
+    /// Which flows are live?
+    #[n(8)]
+    WantFlows {
+        /// Names the question, for the answer.
+        #[n(0)]
+        ask: u64,
     },
 }
 
@@ -257,6 +278,17 @@ mod tests {
         let decodes = |count| decode::<ToCoordinator>(&minicbor::to_vec(message(count)).unwrap()).is_ok();
         assert!(decodes(MAX_ENDPOINTS));
         assert!(!decodes(MAX_ENDPOINTS + 1));
+    }
+
+    #[test]
+    fn more_flows_than_the_limit_are_refused() {
+        let peer = bulkhead_identity::NodeName::parse("web-1").unwrap();
+        let flow = FlowReport { peer, outbound: false, service: bulkhead_acl::Service::Echo };
+        let message =
+            |count| ToCoordinator::Flows { ask: 1, flows: vec![flow.clone(); count], truncated: true };
+        let decodes = |count| decode::<ToCoordinator>(&minicbor::to_vec(message(count)).unwrap()).is_ok();
+        assert!(decodes(MAX_REPORTED_FLOWS));
+        assert!(!decodes(MAX_REPORTED_FLOWS + 1));
     }
 
     #[test]

@@ -1,20 +1,65 @@
 //! Enrolment over HTTPS: JSON bodies, binary fields in base64url without padding.
 //!
-//! - `GET  /enrol/v1/trust`: raw bytes of the signed trust document (`application/octet-stream`)
+//! - `GET  /enrol/v1/trust/{hash}`: [`TrustPath`], in CBOR (`application/cbor`), from the trust document with this
+//!   hash (64 hexadecimal digits) to those that followed
 //! - `POST /enrol/v1/begin`: [`BeginRequest`] to [`BeginResponse`]
 //! - `POST /enrol/v1/finish`: [`FinishRequest`] to [`FinishResponse`]
 //!
 //! The request carries keys, proofs and a wish for a name; no other field of the certificate can be asked for
 //! (D13). What carries a secret has no `Debug`.
 
+use bulkhead_identity::TrustHash;
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 /// How long a challenge can be answered.
 pub const ENROLMENT_WINDOW_SECS: u64 = 60;
 /// Largest body of an enrolment request.
 pub const MAX_ENROL_BODY_BYTES: usize = 16 * 1024;
-/// Largest trust document that a joining node reads.
-pub const MAX_TRUST_BYTES: usize = 1024 * 1024;
+/// Largest [`TrustPath`] in bytes; a trust document fits into it more than twice.
+pub const MAX_TRUST_PATH_BYTES: usize = 1024 * 1024;
+
+/// A trust document that the asker knows by its hash, and the ones that followed, each signed by the operators of the
+/// one before: whoever believes the first can check the rest. As many as fit; ask again with the hash of the last.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct TrustPath(#[n(0)] Vec<ByteVec>);
+
+impl TrustPath {
+    /// From the document with this hash to those that followed; `None` when `documents`, oldest first, have no such.
+    #[must_use]
+    pub fn from<'a>(documents: impl IntoIterator<Item = &'a [u8]>, hash: TrustHash) -> Option<Self> {
+        let mut bytes = 0;
+        let wanted = documents.into_iter().skip_while(|document| TrustHash::of(document) != hash);
+        let fitting = wanted.take_while(|document| {
+            // Its own length, and the array around it, take a few bytes each.
+            bytes += document.len() + 16;
+            bytes <= MAX_TRUST_PATH_BYTES
+        });
+        let path: Vec<_> = fitting.map(|document| document.to_vec().into()).collect();
+        (!path.is_empty()).then_some(Self(path))
+    }
+
+    /// The bytes that travel.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        minicbor::to_vec(self).expect("writing to a vector does not fail")
+    }
+
+    /// Reads what [`Self::encode`] wrote; nothing in it is verified.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn decode(bytes: &[u8]) -> Result<Self, minicbor::decode::Error> {
+        minicbor::decode(bytes)
+    }
+
+    /// The documents, oldest first.
+    pub fn documents(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|document| document.as_slice())
+    }
+}
 
 /// Asks for a challenge.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_message_beyond_the_limit_is_not_sent() {
         let bundle = vec![0; MAX_FRAME_BYTES];
-        assert!(matches!(encode(&ToNode::Policy { bundle }), Err(FrameError::TooLong(_))));
+        assert!(matches!(encode(&ToNode::Policy { slice: bundle }), Err(FrameError::TooLong(_))));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod admin;
 mod bounded;
 pub mod control;
 pub mod enrol;
+mod flow;
 pub mod frame;
 pub mod map;
 pub mod receipt;
@@ -15,6 +16,7 @@ pub mod token;
 
 /// Version of the control conversation. One integer; a line of history for each.
 /// - 1 (2026-11-20): first.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// - 2 (2026-11-20): nodes tell their live flows; a policy arrives as the slice that concerns the node.
+pub const PROTOCOL_VERSION: u32 = 2;
 /// ALPN of the control link over QUIC.
 pub const ALPN_CONTROL: &[u8] = b"bulkhead-control/1";

@@ -1,12 +1,13 @@
 //! Laws that hold after any sequence of commands.
 
 use super::scene::{Machine, Scene, rule, web_to_db};
-use crate::{AdminCall, Command, ConnectionId, State};
-use bulkhead_acl::Sources;
-use bulkhead_identity::{CertificateRequest, Labels};
-use bulkhead_protocol::admin::{CreateToken, PolicyText, Revoke, Rollback};
+use crate::{AdminCall, Command, ConnectionId, NodeRecord, State};
+use bulkhead_acl::{SignedBundle, Sources, Subject};
+use bulkhead_identity::{CertificateRequest, Generation, Labels, NodeName};
+use bulkhead_protocol::admin::{Confirm, CreateToken, PolicyText, Revoke};
 use bulkhead_protocol::control::{ToCoordinator, ToNode};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -25,6 +26,8 @@ enum Step {
     Revoke(usize),
     Remove(usize),
     Apply(usize),
+    TryOut(usize),
+    Confirm,
     Rollback(u64),
     Wait(u64),
 }
@@ -32,10 +35,13 @@ enum Step {
 const ROLES: [&str; 3] = ["web", "db", "other"];
 
 fn policies(number: usize) -> Sources {
-    match number % 4 {
+    match number % 6 {
         0 => web_to_db(),
         1 => rule("mesh", "*", "*", ""),
         2 => rule("named", "node:n1", "role=db", ""),
+        3 => rule("to-its-like", "*", "*", "same = [\"role\"]"),
+        // Soon over: the scene begins at 08:00.
+        4 => rule("for-an-hour", "role=web", "*", "until = 2027-01-15T09:00:00Z"),
         _ => {
             Sources(std::collections::BTreeMap::from([("main.toml".to_owned(), "version = 1\n".to_owned())]))
         }
@@ -56,7 +62,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (index.clone(), 0..ROLES.len()).prop_map(|(node, role)| Step::Label { node, role }),
         2 => index.clone().prop_map(Step::Revoke),
         1 => index.clone().prop_map(Step::Remove),
-        2 => index.prop_map(Step::Apply),
+        2 => index.clone().prop_map(Step::Apply),
+        1 => index.prop_map(Step::TryOut),
+        1 => Just(Step::Confirm),
         1 => (0u64..6).prop_map(Step::Rollback),
         2 => (0u64..7200).prop_map(Step::Wait),
         1 => Just(Step::Wait(90_000)),
@@ -131,11 +139,20 @@ impl World {
                 let _ = scene.admin(AdminCall::NodeRemove(self.machines[node].name.clone()));
             }
             Step::Apply(number) => {
-                let text = PolicyText { sources: policies(number), base: None, message: String::new() };
-                scene.admin(AdminCall::PolicyApply(text)).ok().unwrap();
+                let _ = scene.propose(PolicyText { sources: policies(number), ..PolicyText::default() });
+            }
+            Step::TryOut(number) => {
+                let (sources, confirm_within) = (policies(number), Some(3600));
+                let _ = scene.propose(PolicyText { sources, confirm_within, ..PolicyText::default() });
+            }
+            Step::Confirm => {
+                let generation = scene.policy().generation;
+                let expected = scene.policy().pending.map(|pending| pending.waiting);
+                let confirm = Confirm { generation, without: expected.unwrap_or_default() };
+                scene.call(AdminCall::PolicyConfirm(confirm));
             }
             Step::Rollback(generation) => {
-                let _ = scene.admin(AdminCall::PolicyRollback(Rollback { generation }));
+                let _ = scene.rollback(generation);
             }
             Step::Wait(seconds) => {
                 scene.wait(Duration::from_secs(seconds));
@@ -156,7 +173,7 @@ impl Scene {
     }
 
     /// No open link holds a node that is revoked, gone, or not among those that may talk to it, and once
-    /// nothing is due each holds exactly its complete map.
+    /// nothing is due each holds exactly its complete map, and its slice of the policy in force.
     fn check_maps(&mut self) {
         let open: Vec<_> = self.coordinator.links.following().map(|(c, n)| (c, n.clone())).collect();
         for (connection, name) in &open {
@@ -169,8 +186,38 @@ impl Scene {
         self.wait(Duration::from_secs(1));
         self.tick();
         for (connection, name) in open {
-            assert_eq!(self.map(connection).peers, self.coordinator.map_of(&name, self.now), "map of {name}");
+            let map = self.map(connection).peers;
+            assert_eq!(map, self.coordinator.map_of(&name, self.now), "map of {name}");
+            assert_eq!(
+                map.keys().cloned().collect::<BTreeSet<_>>(),
+                self.peers_from_scratch(&name),
+                "{name}"
+            );
+            assert_eq!(self.slice(connection), self.slice_from_scratch(&name).as_deref(), "slice of {name}");
         }
+    }
+
+    /// From the rules and the registry, without any index.
+    fn peers_from_scratch(&self, name: &NodeName) -> BTreeSet<NodeName> {
+        let (state, wall) = (self.coordinator.state(), self.now.wall);
+        let rules = self.coordinator.reach.rules().rules();
+        let subject =
+            |name: &NodeName| Subject { name: name.clone(), labels: state.nodes[name].labels.clone() };
+        let me = subject(name);
+        let may = |peer: &&NodeRecord| {
+            let them = subject(&peer.name);
+            let admitted = peer.is_active() && peer.certificate.not_after > wall && peer.name != *name;
+            admitted && (rules.may_ever(&me, &them, wall) || rules.may_ever(&them, &me, wall))
+        };
+        state.nodes.values().filter(may).map(|peer| peer.name.clone()).collect()
+    }
+
+    fn slice_from_scratch(&self, name: &NodeName) -> Option<Vec<u8>> {
+        let state = self.coordinator.state();
+        let (policy, trust) = (state.policy()?, self.coordinator.trust());
+        let bundle = SignedBundle::verify(&policy.bundle, trust, Generation(0), policy.time).unwrap();
+        let labels = state.nodes[name].labels.clone();
+        Some(bundle.slice(&Subject { name: name.clone(), labels }))
     }
 }
 
@@ -198,7 +245,7 @@ proptest! {
             prop_assert!(token.uses_left <= token.uses);
         }
         let active: Vec<_> = state.nodes.values().filter(|node| node.is_active()).collect();
-        let keys: std::collections::BTreeSet<_> = active.iter().map(|node| node.tunnel_key).collect();
+        let keys: BTreeSet<_> = active.iter().map(|node| node.tunnel_key).collect();
         prop_assert_eq!(keys.len(), active.len());
     }
 

@@ -8,7 +8,7 @@ use bulkhead_protocol::control::{Endpoint, ToCoordinator, ToNode};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-fn kinds(messages: &[ToNode]) -> Vec<&'static str> {
+pub(super) fn kinds(messages: &[ToNode]) -> Vec<&'static str> {
     let kind = |message: &ToNode| match message {
         ToNode::Welcome { .. } => "welcome",
         ToNode::Trust { .. } => "trust",
@@ -18,12 +18,13 @@ fn kinds(messages: &[ToNode]) -> Vec<&'static str> {
         ToNode::RenewChallenge { .. } => "challenge",
         ToNode::Certificate { .. } => "certificate",
         ToNode::Refused { .. } => "refused",
+        ToNode::WantFlows { .. } => "flows",
     };
     messages.iter().map(kind).collect()
 }
 
 #[test]
-fn a_node_is_sent_what_is_newer_than_what_it_holds() {
+fn a_node_is_sent_what_is_newer_than_what_it_holds_and_always_its_slice_and_map() {
     let mut scene = Scene::new();
     scene.apply(web_to_db());
     let (web, gone) = (scene.node("web", "role=web"), scene.node("gone", ""));
@@ -32,7 +33,7 @@ fn a_node_is_sent_what_is_newer_than_what_it_holds() {
     assert_eq!(kinds(&scene.inbox[&empty]), ["welcome", "revocations", "policy", "map"]);
     let full = scene.connect(&web);
     scene.hello(full, 1, 1);
-    assert_eq!(kinds(&scene.inbox[&full]), ["welcome", "map"]);
+    assert_eq!(kinds(&scene.inbox[&full]), ["welcome", "policy", "map"]);
     assert_eq!(scene.closed, [(empty, CloseReason::Replaced)]);
 }
 

@@ -1,16 +1,16 @@
 //! Policy: base, generations, rollback, questions, acknowledgements, ends of rules and bundles.
 
 use super::scene::{START, Scene, rule, web_to_db};
-use crate::{AdminCall, Class, Reply};
+use crate::{AdminCall, Class, Proposal, Reply};
 use bulkhead_acl::Sources;
 use bulkhead_identity::Generation;
-use bulkhead_protocol::admin::{Can, PolicyText, Rollback};
+use bulkhead_protocol::admin::{Can, PolicyText};
 use bulkhead_protocol::control::MapSequence;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 fn text(sources: Sources, base: Option<u64>) -> PolicyText {
-    PolicyText { sources, base, message: String::new() }
+    PolicyText { sources, base, ..PolicyText::default() }
 }
 
 fn broken() -> Sources {
@@ -21,13 +21,12 @@ fn broken() -> Sources {
 fn a_bad_text_replaces_nothing_and_says_where() {
     let mut scene = Scene::new();
     scene.apply(web_to_db());
-    let refusal = scene.admin(AdminCall::PolicyApply(text(broken(), None))).err().unwrap();
+    let refusal = scene.propose(text(broken(), None)).unwrap_err();
     assert_eq!(refusal.class, Class::Unprocessable);
     assert!(!refusal.diagnostics.is_empty());
     assert_eq!(scene.coordinator.state().generation(), Generation(1));
-    let Ok(Reply::Checked(report)) = scene.admin(AdminCall::PolicyCheck(text(broken(), None))) else {
-        panic!()
-    };
+    let proposal = Box::new(Proposal::new(text(broken(), None), START).unwrap());
+    let Ok(Reply::Checked(report)) = scene.admin(AdminCall::PolicyCheck(proposal)) else { panic!() };
     assert!(!report.ok && !report.diagnostics.is_empty());
 }
 
@@ -35,9 +34,10 @@ fn a_bad_text_replaces_nothing_and_says_where() {
 fn a_stale_edit_is_refused() {
     let mut scene = Scene::new();
     scene.apply(web_to_db());
-    let refusal = scene.admin(AdminCall::PolicyApply(text(web_to_db(), Some(0)))).err().unwrap();
+    let refusal = scene.propose(text(web_to_db(), Some(0))).unwrap_err();
     assert_eq!(refusal.class, Class::Conflict);
-    assert!(scene.admin(AdminCall::PolicyApply(text(web_to_db(), Some(1)))).is_ok());
+    assert!(refusal.help.unwrap().contains("--base 1"));
+    assert!(scene.propose(text(web_to_db(), Some(1))).is_ok());
 }
 
 #[test]
@@ -45,14 +45,10 @@ fn going_back_is_a_new_generation_with_the_old_text() {
     let mut scene = Scene::new();
     scene.apply(web_to_db());
     scene.apply(rule("other", "role=a", "role=b", ""));
-    let Ok(Reply::Applied(applied)) = scene.admin(AdminCall::PolicyRollback(Rollback { generation: 1 }))
-    else {
-        panic!("no rollback")
-    };
-    assert_eq!(applied.generation, 3);
-    let Ok(Reply::Policy(current)) = scene.admin(AdminCall::PolicyShow) else { panic!() };
+    assert_eq!(scene.rollback(1).unwrap().generation, 3);
+    let current = scene.policy();
     assert_eq!((current.generation, current.sources), (3, web_to_db()));
-    assert!(scene.admin(AdminCall::PolicyRollback(Rollback { generation: 9 })).is_err());
+    assert!(scene.rollback(9).is_err());
     let Ok(Reply::History(history)) = scene.admin(AdminCall::PolicyHistory) else { panic!() };
     let generations: Vec<_> = history.entries.iter().map(|entry| entry.generation).collect();
     assert_eq!(generations, [3, 2, 1]);

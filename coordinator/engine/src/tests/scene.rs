@@ -3,9 +3,9 @@
 
 use crate::{
     AdminCall, CloseReason, Command, Config, ConnectionId, Coordinator, Credential, Effect, Entropy, Event,
-    Refusal, Reply, RequestId, State,
+    Proposal, Refusal, Reply, RequestId, State,
 };
-use bulkhead_acl::Sources;
+use bulkhead_acl::{Policy, Sources};
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::issue::{IssuerLimits, default_ranges};
 use bulkhead_identity::{
@@ -14,10 +14,13 @@ use bulkhead_identity::{
     TunnelKey, VerifiedIdentity, verify,
 };
 use bulkhead_protocol::PROTOCOL_VERSION;
-use bulkhead_protocol::admin::{Applied, CreateToken, PolicyText, Revoke, RevokeStatus, SetLabels};
+use bulkhead_protocol::admin::{
+    Applied, CreateToken, Overrides, PolicyCurrent, PolicyText, Revoke, RevokeStatus, Rollback, SetLabels,
+};
 use bulkhead_protocol::control::{Endpoint, MapSequence, MapUpdate, PeerMap, Receipt, ToCoordinator, ToNode};
 use bulkhead_protocol::token::{Token, secret_hash};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -51,6 +54,7 @@ pub(super) fn config() -> Config {
         operator_threshold: 1,
         policy_keys: vec![key(4).public()],
         policy_threshold: 1,
+        sealed: Vec::new(),
         overlay_v6: v6,
         overlay_v4: v4,
         issued: from,
@@ -64,6 +68,8 @@ pub(super) fn config() -> Config {
         renewal_grace: GRACE,
         addresses: vec!["bulkhead.acme.example:8443".to_owned()],
         control: vec!["bulkhead.acme.example:8443".to_owned()],
+        node: None,
+        port: 8443,
     }
 }
 
@@ -81,6 +87,7 @@ pub(super) fn rule(id: &str, from: &str, to: &str, more: &str) -> Sources {
 
 pub(super) struct Scene {
     pub(super) coordinator: Coordinator,
+    config: fn() -> Config,
     pub(super) journal: Vec<Event>,
     pub(super) now: Now,
     pub(super) inbox: BTreeMap<ConnectionId, Vec<ToNode>>,
@@ -114,17 +121,22 @@ impl Machine {
 
 impl Scene {
     pub(super) fn new() -> Self {
+        Self::of(config)
+    }
+
+    /// A deployment that is configured otherwise.
+    pub(super) fn of(config: fn() -> Config) -> Self {
         let now = Now { mono: Duration::from_secs(1), wall: START };
-        let config = config();
-        let first = Event::initialised(config.trust.hash(), secret_hash(&BOOTSTRAP), START);
+        let first = Event::initialised(config().trust.hash(), secret_hash(&BOOTSTRAP), START);
         let mut state = State::default();
         state.replay(&first).unwrap();
         Self::with(config, state, vec![first], now)
     }
 
-    fn with(config: Config, state: State, journal: Vec<Event>, now: Now) -> Self {
+    fn with(config: fn() -> Config, state: State, journal: Vec<Event>, now: Now) -> Self {
         Self {
-            coordinator: Coordinator::new(config, state, now).unwrap(),
+            coordinator: Coordinator::new(config(), state, now).unwrap(),
+            config,
             journal,
             now,
             inbox: BTreeMap::new(),
@@ -141,7 +153,18 @@ impl Scene {
         for event in &journal {
             state.replay(event).unwrap();
         }
-        let mut scene = Self::with(config(), state, journal, self.now);
+        let mut scene = Self::with(self.config, state, journal, self.now);
+        scene.draws = self.draws + 1_000_000;
+        scene
+    }
+
+    /// The same deployment after a restart under another configuration.
+    pub(super) fn restarted_as(&self, config: fn() -> Config) -> Self {
+        let mut state = State::default();
+        for event in &self.journal {
+            state.replay(event).unwrap();
+        }
+        let mut scene = Self::with(config, state, self.journal.clone(), self.now);
         scene.draws = self.draws + 1_000_000;
         scene
     }
@@ -196,11 +219,27 @@ impl Scene {
     }
 
     pub(super) fn admin_as(&mut self, credential: Credential, call: AdminCall) -> Result<Reply, Refusal> {
+        self.admin_from(credential, None, call)
+    }
+
+    pub(super) fn admin_from(
+        &mut self,
+        credential: Credential,
+        source: Option<IpAddr>,
+        call: AdminCall,
+    ) -> Result<Reply, Refusal> {
         let entropy = self.entropy();
-        match self.handle(Command::Admin { request: RequestId(1), credential, call, entropy }).unwrap() {
+        let command = Command::Admin { request: RequestId(1), credential, source, call, entropy };
+        match self.handle(command).unwrap() {
             Reply::Refused(refusal) => Err(refusal),
             reply => Ok(reply),
         }
+    }
+
+    /// A call by root whose answer may come later.
+    pub(super) fn call(&mut self, call: AdminCall) -> Option<Reply> {
+        let (credential, entropy) = (Credential::LocalRoot { uid: 0 }, self.entropy());
+        self.handle(Command::Admin { request: RequestId(1), credential, source: None, call, entropy })
     }
 
     pub(super) fn tick(&mut self) {
@@ -271,19 +310,30 @@ impl Scene {
     }
 
     pub(super) fn connect_as(&mut self, identity: VerifiedIdentity) -> ConnectionId {
+        self.connect_from(identity, "198.51.100.7:4000".parse().unwrap())
+    }
+
+    pub(super) fn connect_from(&mut self, identity: VerifiedIdentity, observed: SocketAddr) -> ConnectionId {
         self.draws += 1;
         let connection = ConnectionId(self.draws);
-        self.handle(Command::Connected {
-            connection,
-            identity,
-            observed: "198.51.100.7:4000".parse().unwrap(),
-        });
+        self.handle(Command::Connected { connection, identity, observed });
         connection
     }
 
     pub(super) fn say(&mut self, connection: ConnectionId, message: ToCoordinator) {
         let (arrived_ms, entropy) = (self.now.wall.0 * 1000, self.entropy());
         self.handle(Command::Message { connection, message: Box::new(message), arrived_ms, entropy });
+    }
+
+    /// Says what follows from what was received on this link, if anything does.
+    pub(super) fn say_for(
+        &mut self,
+        connection: ConnectionId,
+        answer: impl FnOnce(&[ToNode]) -> Option<ToCoordinator>,
+    ) -> Option<Reply> {
+        let message = Box::new(answer(self.inbox.get(&connection)?)?);
+        let (arrived_ms, entropy) = (self.now.wall.0 * 1000, self.entropy());
+        self.handle(Command::Message { connection, message, arrived_ms, entropy })
     }
 
     pub(super) fn hello(&mut self, connection: ConnectionId, generation: u64, epoch: u64) {
@@ -345,20 +395,68 @@ impl Scene {
         self.revocations(connection).epoch()
     }
 
+    /// The last slice sent on this link.
+    pub(super) fn slice(&self, connection: ConnectionId) -> Option<&[u8]> {
+        self.inbox.get(&connection).into_iter().flatten().filter_map(slice).next_back()
+    }
+
+    /// The rules of the last slice sent on this link, by id.
+    pub(super) fn rules(&self, connection: ConnectionId) -> Vec<String> {
+        let Some(slice) = self.slice(connection) else { return Vec::new() };
+        let policy = Policy::verify(slice, self.coordinator.trust(), Generation(0), self.now.wall).unwrap();
+        policy.rules().allow.iter().map(|rule| rule.id.to_string()).collect()
+    }
+
     pub(super) fn generation(&self, connection: ConnectionId) -> Generation {
-        let bundles = self.inbox.get(&connection).into_iter().flatten().filter_map(bundle);
-        let mut verified = bundles.map(|bytes| {
-            bulkhead_acl::Policy::verify(bytes, self.coordinator.trust(), Generation(0), self.now.wall)
-                .unwrap()
+        let slices = self.inbox.get(&connection).into_iter().flatten().filter_map(slice);
+        let mut verified = slices.map(|bytes| {
+            Policy::verify(bytes, self.coordinator.trust(), Generation(0), self.now.wall).unwrap()
         });
         verified.next_back().map_or(Generation(0), |policy| policy.generation())
     }
 
     pub(super) fn apply(&mut self, sources: Sources) -> Applied {
-        let text = PolicyText { sources, base: None, message: "because".to_owned() };
-        let applied = self.admin(AdminCall::PolicyApply(text));
-        let Ok(Reply::Applied(applied)) = applied else { panic!("{:?}", applied.err()) };
-        applied
+        self.propose(PolicyText { sources, message: "because".to_owned(), ..PolicyText::default() }).unwrap()
+    }
+
+    /// Applies by root, as the API does: compiled, then handed to the engine.
+    pub(super) fn propose(&mut self, text: PolicyText) -> Result<Applied, Refusal> {
+        self.propose_from(None, text)
+    }
+
+    pub(super) fn propose_from(
+        &mut self,
+        source: Option<IpAddr>,
+        text: PolicyText,
+    ) -> Result<Applied, Refusal> {
+        let proposal = Box::new(Proposal::new(text, self.now.wall)?);
+        let call = AdminCall::PolicyApply(proposal);
+        match self.admin_from(Credential::LocalRoot { uid: 0 }, source, call)? {
+            Reply::Applied(applied) => Ok(applied),
+            _ => panic!("another reply"),
+        }
+    }
+
+    pub(super) fn rollback(&mut self, generation: u64) -> Result<Applied, Refusal> {
+        let overrides = Overrides::default();
+        match self.admin(AdminCall::PolicyRollback(Rollback { generation, overrides }))? {
+            Reply::Applied(applied) => Ok(applied),
+            _ => panic!("another reply"),
+        }
+    }
+
+    /// With every override there is.
+    pub(super) fn rollback_all_the_same(&mut self, generation: u64) -> Result<Applied, Refusal> {
+        let overrides = Overrides { failing_tests: true, lockout: true };
+        match self.admin(AdminCall::PolicyRollback(Rollback { generation, overrides }))? {
+            Reply::Applied(applied) => Ok(applied),
+            _ => panic!("another reply"),
+        }
+    }
+
+    pub(super) fn policy(&mut self) -> PolicyCurrent {
+        let Ok(Reply::Policy(current)) = self.admin(AdminCall::PolicyShow) else { panic!("no policy") };
+        current
     }
 
     pub(super) fn revoke(&mut self, machine: &Machine) -> RevokeStatus {
@@ -386,8 +484,8 @@ fn list(message: &ToNode) -> Option<&[u8]> {
     if let ToNode::Revocations { list } = message { Some(list) } else { None }
 }
 
-fn bundle(message: &ToNode) -> Option<&[u8]> {
-    if let ToNode::Policy { bundle } = message { Some(bundle) } else { None }
+fn slice(message: &ToNode) -> Option<&[u8]> {
+    if let ToNode::Policy { slice } = message { Some(slice) } else { None }
 }
 
 pub(super) fn certificate(message: &ToNode) -> Option<&Chain> {

@@ -1,6 +1,6 @@
 //! Nodes, their labels and their revocation.
 
-use bulkhead_identity::{Labels, Timestamp};
+use bulkhead_identity::{IdentityPublicKey, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,6 +17,12 @@ pub struct Node {
     pub ipv6: String,
     /// SHA-256 of the identity key, as people compare it.
     pub fingerprint: String,
+    /// The identity key itself, which operators seal labels for.
+    #[serde(default)]
+    pub identity_key: Option<IdentityPublicKey>,
+    /// End of the operators' seal over its sealed labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_until: Option<Timestamp>,
     /// Whether it may take part.
     pub state: NodeState,
     /// When it joined.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /api/v1/policy/check` to [`CheckReport`], also when it has errors. `POST /api/v1/policy` to
 /// [`Applied`]; 409 when `base` is stale, 422 when the text has errors.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyText {
     /// Every file.
@@ -17,6 +17,51 @@ pub struct PolicyText {
     /// Why, for the history.
     #[serde(default)]
     pub message: String,
+    /// Base64 of a complete signed bundle, made where the policy keys are. `sources` must compile to exactly its
+    /// rules.
+    #[serde(default)]
+    pub bundle: Option<String>,
+    /// Base64 of the signed bundle that takes over when nobody confirms: the generation after `bundle`'s, with the
+    /// text that is in force now.
+    #[serde(default)]
+    pub fallback: Option<String>,
+    /// Go back by itself unless somebody confirms within so many seconds.
+    #[serde(default)]
+    pub confirm_within: Option<u64>,
+    /// What to do all the same.
+    #[serde(default)]
+    pub overrides: Overrides,
+}
+
+/// Refusals that the caller has read and decided against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overrides {
+    /// Apply although `[[test]]` expectations fail.
+    #[serde(default)]
+    pub failing_tests: bool,
+    /// Apply although it cuts the caller's or a connected node's way to the coordinator.
+    #[serde(default)]
+    pub lockout: bool,
+}
+
+/// [`SignedPolicy::schema`] of this version.
+pub const SIGNED_POLICY_SCHEMA: &str = "bulkhead.signed-policy/1";
+
+/// The file that `bulkheadctl policy sign` writes and `bulkheadctl policy apply FILE` sends: a policy signed where
+/// the coordinator's disk is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedPolicy {
+    /// [`SIGNED_POLICY_SCHEMA`].
+    pub schema: String,
+    /// Every file.
+    pub sources: bulkhead_acl::Sources,
+    /// See [`PolicyText::bundle`].
+    pub bundle: String,
+    /// See [`PolicyText::fallback`].
+    #[serde(default)]
+    pub fallback: Option<String>,
 }
 
 /// What a check found.
@@ -57,12 +102,57 @@ pub struct AckStatus {
 }
 
 /// `GET /api/v1/policy`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyCurrent {
     /// 0 when there never was a policy.
     pub generation: u64,
     /// Its text.
     pub sources: bulkhead_acl::Sources,
+    /// When its signature ends; nodes permit nothing from then on.
+    pub expires: Option<Timestamp>,
+    /// Where policy is signed.
+    pub signing: Signing,
+    /// What somebody has to confirm.
+    pub pending: Option<PendingConfirmation>,
+    /// The node on the coordinator's own machine, when people or machines reach the coordinator through it.
+    pub coordinator_node: Option<String>,
+    /// What needs somebody's attention, in sentences.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// Where policy is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signing {
+    /// The coordinator holds enough of the policy keys and signs what it is given.
+    Online,
+    /// It does not: `bulkheadctl policy sign` on a machine that does.
+    Offline,
+}
+
+/// A policy that goes back by itself unless somebody confirms it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingConfirmation {
+    /// What is in force until then.
+    pub generation: u64,
+    /// When it goes back.
+    pub confirm_by: Timestamp,
+    /// Whose text it goes back to; 0: nobody may talk to anybody.
+    pub back_to: u64,
+    /// Nodes that were connected when it was applied and have not acknowledged it on a live link since.
+    pub waiting: Vec<String>,
+}
+
+/// `POST /api/v1/policy/confirm` to [`Applied`]; 409 while a node is missing that is not in `without`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {
+    /// What is confirmed.
+    pub generation: u64,
+    /// Nodes whose silence is accepted.
+    #[serde(default)]
+    pub without: Vec<String>,
 }
 
 /// `GET /api/v1/policy/history`
@@ -93,8 +183,11 @@ pub struct PolicyEntry {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// Whose text.
+    /// Whose text; 0: nobody may talk to anybody.
     pub generation: u64,
+    /// What to do all the same.
+    #[serde(default)]
+    pub overrides: Overrides,
 }
 
 /// `POST /api/v1/policy/can` to [`CanAnswer`], about the coordinator's nodes and the policy in force.

@@ -1,0 +1,125 @@
+//! Not to lock oneself out. A person or a node that reaches the coordinator through the overlay does so by the grace
+//! of the policy: one that takes this way is refused, with whose way it is, unless the caller insists.
+//!
+//! Only ways that exist are kept: the caller's own, by the address that it calls from, and those of the control links
+//! that are up. Who comes from outside the overlay owes its way to no policy.
+
+use crate::coordinator::Coordinator;
+use crate::event::Actor;
+use crate::refusal::{Class, Refusal};
+use bulkhead_acl::{RuleSet, Service, Subject};
+use bulkhead_identity::{NodeName, Now, range};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// How many lost ways a refusal names.
+const MAX_NAMED: usize = 8;
+
+/// Who asks for a change, and from where.
+pub(crate) struct Caller {
+    pub(crate) actor: Actor,
+    /// The address that the request came from; none over the unix socket.
+    pub(crate) source: Option<IpAddr>,
+}
+
+/// Somebody's way to the coordinator through the overlay.
+struct Way {
+    /// Who would lose it: the caller, or a node's control link.
+    whose: String,
+    from: NodeName,
+    service: Service,
+}
+
+impl Coordinator {
+    /// Refuses `rules` when they end a way to the coordinator that the policy in force permits.
+    pub(crate) fn keeps_ways_in(&self, caller: &Caller, rules: &RuleSet, now: Now) -> Result<(), Refusal> {
+        let Some(own) = &self.config.node else { return self.comes_from_outside(caller) };
+        let ways = self.ways(caller, own);
+        if ways.is_empty() {
+            return Ok(());
+        }
+        let Some(to) = self.subject(own) else {
+            let message = format!("`node` of coordinator.toml names {own}, which is not an active node");
+            return Err(lockout(message));
+        };
+        let (before, after) = (self.reach.rules(), rules.classes());
+        // Nodes of one class on both sides are judged alike.
+        let mut judged = BTreeMap::new();
+        let mut lost = Vec::new();
+        for way in ways {
+            let Some(from) = self.subject(&way.from) else { continue };
+            let key = (before.of(&from), after.of(&from), way.service);
+            let is_lost = *judged.entry(key).or_insert_with(|| {
+                let may = |rules: &RuleSet| rules.decide(&from, &to, way.service, now.wall).is_allowed();
+                may(before.rules()) && !may(rules)
+            });
+            if is_lost {
+                lost.push(format!("{} from {} to {own} on {}", way.whose, way.from, way.service));
+            }
+        }
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let more = lost.len().saturating_sub(MAX_NAMED);
+        lost.truncate(MAX_NAMED);
+        let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+        Err(lockout(format!("this policy cuts ways to the coordinator: {}{more}", lost.join("; "))))
+    }
+
+    /// Without knowing which node we run on, we cannot tell what a caller inside the overlay would lose.
+    fn comes_from_outside(&self, caller: &Caller) -> Result<(), Refusal> {
+        match caller.source.filter(|source| self.is_overlay(*source)) {
+            None => Ok(()),
+            Some(source) => Err(lockout(format!(
+                "{} calls from {source} inside the overlay, and this coordinator does not know the node it runs on (`node` in coordinator.toml)",
+                caller.actor
+            ))),
+        }
+    }
+
+    fn ways(&self, caller: &Caller, own: &NodeName) -> Vec<Way> {
+        let port = self.config.port;
+        let person = caller.source.map(|source| (caller.actor.to_string(), source, Service::Tcp(port)));
+        let links = self.links.following().filter_map(|(connection, name)| {
+            let source = self.links.link(connection)?.observed.ip();
+            Some((format!("the control link of {name}"), source, Service::Udp(port)))
+        });
+        let inside = person.into_iter().chain(links).filter(|(_, source, _)| self.is_overlay(*source));
+        let inside: Vec<_> = inside.collect();
+        if inside.is_empty() {
+            return Vec::new();
+        }
+        let at = self.by_address();
+        let ways = inside.into_iter().filter_map(|(whose, source, service)| {
+            let from = (*at.get(&source.to_canonical())?).clone();
+            Some(Way { whose, from, service })
+        });
+        // What does not leave our own machine needs no policy.
+        ways.filter(|way| way.from != *own).collect()
+    }
+
+    fn by_address(&self) -> BTreeMap<IpAddr, &NodeName> {
+        let addresses = self.state.nodes.values().flat_map(|node| {
+            [(IpAddr::V4(node.addresses.v4), &node.name), (IpAddr::V6(node.addresses.v6), &node.name)]
+        });
+        addresses.collect()
+    }
+
+    fn subject(&self, name: &NodeName) -> Option<Subject> {
+        let node = self.state.nodes.get(name).filter(|node| node.is_active())?;
+        Some(Subject { name: name.clone(), labels: node.labels.clone() })
+    }
+
+    fn is_overlay(&self, address: IpAddr) -> bool {
+        let document = self.config.trust.document();
+        match address.to_canonical() {
+            IpAddr::V4(ip) => range::contains_v4(document.overlay_v4, ip),
+            IpAddr::V6(ip) => range::contains_v6(document.overlay_v6, ip),
+        }
+    }
+}
+
+fn lockout(message: String) -> Refusal {
+    Refusal::new(Class::Conflict, "BH-C159", message)
+        .help("nothing was applied; permit these ways in the policy, or apply with `--allow-lockout`")
+}
