@@ -15,7 +15,7 @@ use crate::clock::wall;
 use crate::driver::entry;
 use crate::journal::reader::plan_copy;
 use crate::journal::{Journal, Options, head, segment};
-use crate::state_dir::{BACKED_UP, Lock, StateDir, name_new, open_private};
+use crate::state_dir::{BACKED_UP, BACKED_UP_IF_THERE, Lock, StateDir, name_new, open_private};
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_coordinator_engine::Event;
 use std::fs::File;
@@ -48,11 +48,8 @@ pub fn backup(root: &Path, to: &Path) -> Result<Moved> {
     let mut out = Hashing::new(file);
     out.write_all(MAGIC)?;
     let mut files = 0;
-    for name in BACKED_UP {
-        // Operator keys may live elsewhere by now; everything else has to be there.
-        if name.starts_with("operator/") && !state.path(name).exists() {
-            continue;
-        }
+    let there = BACKED_UP_IF_THERE.iter().filter(|name| state.path(name).exists());
+    for name in BACKED_UP.iter().chain(there) {
         let bytes = state.read(name)?;
         add(&mut out, name, bytes.len() as u64, bytes.as_slice())?;
         files += 1;
@@ -147,7 +144,7 @@ fn is_known(name: &str) -> bool {
         file == head::FILE_NAME
             || first.is_some_and(|f| f.len() == 20 && f.bytes().all(|b| b.is_ascii_digit()))
     });
-    journal || BACKED_UP.contains(&name)
+    journal || BACKED_UP.contains(&name) || BACKED_UP_IF_THERE.contains(&name)
 }
 
 fn write_file(path: &Path, from: &mut impl Read, length: u64) -> Result<()> {

@@ -5,12 +5,13 @@
 
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::issuer;
 use crate::journal::{FileJournal, Frame, Journal, JournalError, Link, Opened, Options};
-use crate::state_dir::StateDir;
+use crate::state_dir::{POLICY_KEY, StateDir};
 use crate::store::{Snapshot, Store};
 use anyhow::{Context, Result};
 use bulkhead_coordinator_engine::{Config, Coordinator, Event, ReplayError, State};
-use bulkhead_identity::{Issuer, Timestamp, Trust};
+use bulkhead_identity::{IdentityKey, Timestamp, Trust};
 
 /// Why the journal cannot be turned into a state.
 #[derive(Debug, thiserror::Error)]
@@ -112,22 +113,27 @@ fn apply(state: &mut State, frame: &Frame) -> Result<(), ReplayFailure> {
     state.replay(&event).map_err(|source| ReplayFailure::Unfit { sequence, source })
 }
 
-/// Loads the trust document.
-///
-/// # Errors
-/// It is missing or does not verify.
-pub fn trust(state: &StateDir, wall: Timestamp) -> Result<Trust> {
-    let bytes = state.read("trust.cbor")?;
-    Trust::stored(&bytes, wall).context("trust.cbor does not verify")
+/// The trust document that `init` made, judged as of the last moment at which it was in force.
+fn first_trust(directory: &StateDir, state: &State, wall: Timestamp) -> Result<Trust> {
+    let bytes = directory.read("trust.cbor")?;
+    let judged = state.first_trust_until().unwrap_or(wall);
+    Trust::stored(&bytes, judged).context("trust.cbor does not verify")
 }
 
-/// Loads the issuing CA.
+/// The trust document in force, read from the journal beside a coordinator that may be running.
 ///
 /// # Errors
-/// Key or certificate are missing or do not fit each other.
-pub fn issuer(state: &StateDir) -> Result<Issuer> {
-    let certificate = state.read("issuer.der")?;
-    Issuer::load(state.key("issuer.key")?, certificate.to_vec()).context("issuer.key and issuer.der")
+/// Damage, or none that verifies.
+pub fn trust_in_force(directory: &StateDir, wall: Timestamp) -> Result<Trust> {
+    let mut state = State::default();
+    let mut replayed = Ok(());
+    crate::journal::reader::verify(&directory.journal(), |frame| {
+        if replayed.is_ok() {
+            replayed = apply(&mut state, frame);
+        }
+    })?;
+    replayed?;
+    Ok(state.trust_in_force(&first_trust(directory, &state, wall)?, wall)?)
 }
 
 /// Makes the coordinator.
@@ -141,14 +147,27 @@ pub fn coordinator(
     clock: &Clock,
 ) -> Result<Coordinator> {
     let now = clock.now();
+    let trust = first_trust(directory, &state, now.wall)?;
+    issuer::promote(directory, &state.trust_in_force(&trust, now.wall)?, now.wall)?;
     let config = Config {
-        trust: trust(directory, now.wall)?,
-        issuer: issuer(directory)?,
-        policy_keys: vec![directory.key("policy.key")?],
+        trust,
+        issuer: issuer::load(directory)?,
+        policy_keys: policy_keys(directory)?,
         certificate_lifetime: settings.certificate_lifetime,
         renewal_grace: settings.renewal_grace,
         addresses: settings.addresses.clone(),
         control: settings.addresses.clone(),
+        node: settings.node.clone(),
+        port: settings.listen.port(),
     };
     Coordinator::new(config, state, now).context("the coordinator cannot start from this state directory")
+}
+
+/// The policy key, unless it moved to another machine: then policy is signed there.
+fn policy_keys(directory: &StateDir) -> Result<Vec<IdentityKey>> {
+    if directory.path(POLICY_KEY).exists() {
+        return Ok(vec![directory.key(POLICY_KEY)?]);
+    }
+    tracing::info!("there is no {POLICY_KEY}: policy is signed elsewhere (`bulkheadctl policy sign`)");
+    Ok(Vec::new())
 }

@@ -1,7 +1,7 @@
 //! The command line. Man pages and completions come from the same definitions.
 
 use crate::config;
-use bulkhead_identity::TrustDomain;
+use bulkhead_identity::{NodeName, TrustDomain};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,6 +49,9 @@ pub enum Command {
         #[arg(long, value_name = "PATH", env = "BULKHEAD_COORDINATOR_SOCKET", default_value = config::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Replace the issuing CA, for example to move it under another root.
+    #[command(subcommand)]
+    Issuer(IssuerCommand),
     /// Print shell completions.
     Completions {
         /// Which shell.
@@ -84,6 +87,9 @@ pub struct Serve {
     /// host:port written into tokens [default: what init was given]; can be given several times.
     #[arg(long = "address", value_name = "HOST:PORT")]
     pub addresses: Vec<String>,
+    /// The node that runs on this machine, when the coordinator is reached through the overlay [default: none].
+    #[arg(long, value_name = "NAME", env = "BULKHEAD_COORDINATOR_NODE")]
+    pub node: Option<NodeName>,
     /// The unix socket for root [default: /run/bulkhead-coordinator/admin.sock].
     #[arg(long, value_name = "PATH", env = "BULKHEAD_COORDINATOR_SOCKET")]
     pub socket: Option<PathBuf>,
@@ -99,6 +105,23 @@ pub struct Serve {
     /// Print the configuration file with every setting and its default, and exit.
     #[arg(long)]
     pub print_default_config: bool,
+}
+
+/// Replace the issuing CA.
+#[derive(Debug, Subcommand)]
+pub enum IssuerCommand {
+    /// Make the next issuer's key here, and write a request for its certificate.
+    ///
+    /// Whoever holds the root's key answers it with `bulkheadctl trust sign-issuer`. Can be repeated.
+    Request {
+        /// File to make; it holds no secret.
+        file: PathBuf,
+    },
+    /// Install the certificate that answers the request. It is in use from the next start on.
+    Install {
+        /// File that `bulkheadctl trust sign-issuer` made.
+        file: PathBuf,
+    },
 }
 
 /// Look at the journal.
@@ -123,6 +146,7 @@ impl Serve {
         config::Partial {
             addresses: (!self.addresses.is_empty()).then(|| self.addresses.clone()),
             listen: self.listen,
+            node: self.node.clone(),
             socket: self.socket.clone(),
             certificate_lifetime: self.certificate_lifetime,
             renewal_grace: self.renewal_grace,

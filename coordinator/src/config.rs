@@ -5,6 +5,7 @@
 
 use crate::init::check_addresses;
 use anyhow::{Context, Result, bail, ensure};
+use bulkhead_identity::NodeName;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +43,10 @@ listen = "0.0.0.0:8443"
 # Default: what `bulkhead-coordinator init --address` was given.
 # addresses = ["coordinator.acme.example:8443"]
 
+# The node that runs on this machine, when people or nodes reach this coordinator through the overlay. A policy that
+# would cut their way here is then refused, unless they insist. Default: none.
+# node = "coordinator-1"
+
 # The unix socket for root on this host.
 socket = "/run/bulkhead-coordinator/admin.sock"
 
@@ -65,6 +70,8 @@ pub struct Partial {
     pub addresses: Option<Vec<String>>,
     /// Where to listen.
     pub listen: Option<SocketAddr>,
+    /// The node that runs on this machine.
+    pub node: Option<NodeName>,
     /// The unix socket.
     pub socket: Option<PathBuf>,
     /// Of node certificates.
@@ -82,6 +89,8 @@ pub struct Settings {
     pub addresses: Vec<String>,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// The node that runs on this machine.
+    pub node: Option<NodeName>,
     /// The unix socket.
     pub socket: PathBuf,
     /// Of node certificates.
@@ -97,6 +106,7 @@ impl Partial {
         Self {
             addresses: self.addresses.or(other.addresses),
             listen: self.listen.or(other.listen),
+            node: self.node.or(other.node),
             socket: self.socket.or(other.socket),
             certificate_lifetime: self.certificate_lifetime.or(other.certificate_lifetime),
             renewal_grace: self.renewal_grace.or(other.renewal_grace),
@@ -114,6 +124,7 @@ impl Partial {
         Ok(Settings {
             addresses,
             listen: self.listen.unwrap_or(DEFAULT_LISTEN),
+            node: self.node,
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
             certificate_lifetime: self.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME),
             renewal_grace: self.renewal_grace.unwrap_or(DEFAULT_RENEWAL_GRACE),
@@ -175,6 +186,9 @@ fn set(settings: &mut Partial, key: &str, value: &Spanned<DeValue<'_>>) -> Resul
             let listen = text()?.parse();
             settings.listen =
                 Some(listen.context("`listen` must be an IP address and a port, like 0.0.0.0:8443")?);
+        }
+        "node" => {
+            settings.node = Some(NodeName::parse(text()?).context("`node` must be the name of a node")?)
         }
         "socket" => {
             let socket = PathBuf::from(text()?);

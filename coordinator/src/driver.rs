@@ -9,7 +9,7 @@ use crate::journal::{Entry, Journal, JournalError, Link};
 use crate::link::LinkSender;
 use crate::room::{refusal, writer};
 use crate::store::Store;
-use crate::tls::{LinkTrust, SharedLinkTrust};
+use crate::tls::{LinkTrust, SharedLinkTrust, documents};
 use bulkhead_coordinator_engine::{
     AdminRole, Command, ConnectionId, Coordinator, Effect, Event, Reply, RequestId,
 };
@@ -76,6 +76,8 @@ struct Running<J> {
     perform: Vec<Effect>,
     appended: bool,
     saved: u64,
+    /// Warnings of the engine that were logged and still hold.
+    warned: Vec<String>,
     /// The message that was encoded last, and its frame: a broadcast is encoded once.
     encoded: Option<(Arc<ToNode>, bytes::Bytes)>,
 }
@@ -90,6 +92,7 @@ impl<J: Journal> Running<J> {
             perform: Vec::new(),
             appended: false,
             saved,
+            warned: Vec::new(),
             encoded: None,
         }
     }
@@ -133,9 +136,23 @@ impl<J: Journal> Running<J> {
     fn tick(&mut self) -> Result<(), DriverError> {
         let now = self.driver.clock.now();
         if self.driver.coordinator.next_timeout() <= now.mono {
+            // Many certificates may be due at once, which is more than the room that is kept for ticks.
+            if self.driver.coordinator.reissues(now) && self.driver.journal.reserve().is_err() {
+                self.driver.coordinator.postpone_reissue(now);
+            }
             self.handle(Command::Tick)?;
+            self.warn();
         }
         Ok(())
+    }
+
+    /// Logs what needs somebody's attention, once (G9).
+    fn warn(&mut self) {
+        let warnings = self.driver.coordinator.warnings(self.driver.clock.now());
+        for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+            tracing::warn!("{warning}");
+        }
+        self.warned = warnings;
     }
 
     /// Takes one input; true for a stop.
@@ -213,8 +230,12 @@ impl<J: Journal> Running<J> {
         let trust = self.driver.coordinator.trust();
         let published = self.driver.link_trust.load();
         if published.revocations.bytes() != revocations.bytes() || published.trust.bytes() != trust.bytes() {
+            let documents = match published.trust.bytes() == trust.bytes() {
+                true => Arc::clone(&published.documents),
+                false => documents(&self.driver.coordinator),
+            };
             let renewal_grace = published.renewal_grace;
-            let next = LinkTrust { trust: trust.clone(), revocations, renewal_grace };
+            let next = LinkTrust { trust: trust.clone(), revocations, renewal_grace, documents };
             self.driver.link_trust.store(Arc::new(next));
         }
     }

@@ -6,6 +6,7 @@ use crate::link::LinkSender;
 use bulkhead_coordinator_engine::{
     Actor, AdminCall, Command, ConnectionId, Credential, Entropy, Refusal, Reply, RequestId,
 };
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
@@ -65,12 +66,17 @@ impl Engine {
         Ok(reply.await.map_err(|_| Stopped)?)
     }
 
-    /// Asks an administrator's question.
+    /// Asks an administrator's question. `source` is the address that it comes from; none over the unix socket.
     ///
     /// # Errors
     /// As [`Engine::ask`].
-    pub async fn admin(&self, credential: Credential, call: AdminCall) -> Result<Reply, AskError> {
-        self.ask(|request, entropy| Command::Admin { request, credential, call, entropy }).await
+    pub async fn admin(
+        &self,
+        credential: Credential,
+        source: Option<IpAddr>,
+        call: AdminCall,
+    ) -> Result<Reply, AskError> {
+        self.ask(|request, entropy| Command::Admin { request, credential, source, call, entropy }).await
     }
 
     /// Whether the credential is one of an administrator.

@@ -102,6 +102,7 @@ fn make_keys(state: &StateDir, domain: &TrustDomain, wall: Timestamp) -> Result<
         operator_threshold: 1,
         policy_keys: vec![policy.public()],
         policy_threshold: 1,
+        sealed: Vec::new(),
         overlay_v6: v6,
         overlay_v4: v4,
         issued: not_before,
@@ -151,7 +152,11 @@ pub fn next_steps(made: &Made, root: &Path) -> String {
          \x20  or from elsewhere  bulkheadctl login --token-file {token}   (once; copy the file safely, then delete it)\n\
          3. let a node join    bulkheadctl token create --label role=web --out web.token\n\
          \x20                     on the node: bulkhead up --token-file web.token\n\
-         4. keep safe          {root}/operator holds the keys that change the trust document: move it to another machine\n",
+         4. keep safe          {root}/operator holds the keys that change the trust document: move it to another machine,\n\
+         \x20                     where `bulkheadctl trust` signs with them, from files to files\n\
+         5. when it matters    move {root}/policy.key there too: then `bulkheadctl policy sign` signs policy, and whoever\n\
+         \x20                     takes this whole disk cannot widen it. `bulkheadctl trust draft --add-policy-key`,\n\
+         \x20                     later `--remove-policy-key`, replace a key that was ever copied\n",
         domain = made.trust_domain,
         hash = made.trust_hash,
         root = root.display(),
@@ -197,7 +202,8 @@ mod tests {
         for name in ["a", "b"] {
             let root = parent.path().join(name);
             init(&root, &domain(), &["c:1".to_owned()]).unwrap();
-            for file in crate::state_dir::BACKED_UP.iter().chain(&[BOOTSTRAP_TOKEN]) {
+            let elsewhere_later = ["operator/root.key", "operator/operator.key", "policy.key"];
+            for file in crate::state_dir::BACKED_UP.iter().chain(&elsewhere_later).chain(&[BOOTSTRAP_TOKEN]) {
                 assert_eq!(std::fs::metadata(root.join(file)).unwrap().mode() & 0o777, 0o600, "{file}");
             }
             identities.insert(std::fs::read(root.join("identity.key")).unwrap());

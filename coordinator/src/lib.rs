@@ -10,7 +10,7 @@
 //! | [`boot`] | from a state directory to a coordinator |
 //! | [`api`], [`https`], [`socket`] | requests, by network and by unix socket |
 //! | [`control`], [`link`], [`tls`] | control links to nodes |
-//! | [`init`], [`backup`], [`serve`] | what the commands do |
+//! | [`init`], [`issuer`], [`backup`], [`serve`] | what the commands do |
 //!
 //! It is a library only so that tests can run a whole coordinator in their own process.
 
@@ -25,6 +25,7 @@ pub mod driver;
 pub mod engine;
 pub mod https;
 pub mod init;
+pub mod issuer;
 pub mod journal;
 pub mod link;
 pub mod process;

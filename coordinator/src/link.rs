@@ -91,7 +91,8 @@ impl LinkSender {
             | ToNode::Revocations { .. }
             | ToNode::Map(_)
             | ToNode::RenewChallenge { .. }
-            | ToNode::Refused { .. } => None,
+            | ToNode::Refused { .. }
+            | ToNode::WantFlows { .. } => None,
         }
     }
 }

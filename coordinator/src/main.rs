@@ -1,12 +1,12 @@
 //! `bulkhead-coordinator`: reads the command line and hands on.
 
 use anyhow::{Context, Result, bail, ensure};
-use bulkhead_coordinator::cli::{Cli, Command, JournalCommand, Serve};
+use bulkhead_coordinator::cli::{Cli, Command, IssuerCommand, JournalCommand, Serve};
 use bulkhead_coordinator::config::{self, Partial, Settings};
 use bulkhead_coordinator::journal::{JournalError, reader};
 use bulkhead_coordinator::serve::Server;
 use bulkhead_coordinator::state_dir::StateDir;
-use bulkhead_coordinator::{backup, init, process};
+use bulkhead_coordinator::{backup, init, issuer, process};
 use clap::{CommandFactory, Parser};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -73,6 +73,24 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::AcceptRestore { socket } => {
             accept_restore(socket)?;
             print("accepted: the coordinator takes changes again\n")?;
+        }
+        Command::Issuer(IssuerCommand::Request { file }) => {
+            process::harden();
+            issuer::request(&cli.state, file)?;
+            print(&format!(
+                "{file}\n\nnext steps:\n\
+                 1. where the root's key is   bulkheadctl trust sign-issuer {file} --root-key KEY --root CERT --out issuer.der\n\
+                 2. here again                bulkhead-coordinator issuer install issuer.der\n",
+                file = file.display()
+            ))?;
+        }
+        Command::Issuer(IssuerCommand::Install { file }) => {
+            process::harden();
+            issuer::install(&cli.state, file)?;
+            print(
+                "installed: in use when the coordinator is restarted; tunnels stay up meanwhile\n\
+                 then `bulkheadctl trust show` counts the nodes that are still under each root\n",
+            )?;
         }
         Command::Completions { shell } => {
             let mut completions = Vec::new();

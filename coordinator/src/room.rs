@@ -28,10 +28,11 @@ pub(crate) fn writer(command: &Command) -> Option<Writer> {
             | ToCoordinator::Acknowledge { .. }
             | ToCoordinator::WantSnapshot
             | ToCoordinator::RenewBegin
-            | ToCoordinator::Refused { .. } => None,
+            | ToCoordinator::Refused { .. }
+            | ToCoordinator::Flows { .. } => None,
         },
-        // A tick renews the policy's signature once in a long while, which fits into the room that is kept;
-        // not to tick would keep maps from nodes.
+        // A tick renews the policy's signature once in a long while, or takes an unconfirmed one back, which fits
+        // into the room that is kept; not to tick would keep maps from nodes.
         Command::Tick
         | Command::EnrolBegin { .. }
         | Command::Connected { .. }
@@ -44,11 +45,14 @@ fn changes(call: &AdminCall) -> bool {
         AdminCall::Login(_)
         | AdminCall::Logout
         | AdminCall::NodeLabel(..)
+        | AdminCall::NodeSeal(..)
         | AdminCall::NodeRevoke(..)
         | AdminCall::NodeRemove(_)
         | AdminCall::TokenCreate(_)
         | AdminCall::TokenRevoke(_)
         | AdminCall::PolicyApply(_)
+        | AdminCall::PolicyConfirm(_)
+        | AdminCall::TrustApply(_)
         | AdminCall::PolicyRollback(_)
         | AdminCall::AcceptRestore => true,
         AdminCall::WhoAmI
@@ -56,11 +60,13 @@ fn changes(call: &AdminCall) -> bool {
         | AdminCall::NodeShow(_)
         | AdminCall::RevokeStatus(_)
         | AdminCall::TokenList
+        | AdminCall::TrustShow
         | AdminCall::PolicyCheck(_)
         | AdminCall::PolicyShow
         | AdminCall::PolicyHistory
         | AdminCall::PolicyCan(_)
-        | AdminCall::PolicyAck(_) => false,
+        | AdminCall::PolicyAck(_)
+        | AdminCall::Flows => false,
     }
 }
 

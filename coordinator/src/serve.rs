@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::control::Control;
 use crate::driver::Driver;
 use crate::https;
+use crate::issuer;
 use crate::journal::Options;
 use crate::socket::AdminSocket;
 use crate::state_dir::{Lock, StateDir};
@@ -41,22 +42,24 @@ impl Server {
         let lock = Lock::take(&state)?;
         let clock = Clock::start();
         let recovered = boot::recover(&state, Options::default())?;
+        let (tcp, udp) = bind(settings.listen)?;
+        let address = tcp.local_addr().context("the listening address is unknown")?;
+        let settings = Settings { listen: address, ..settings };
         let coordinator = boot::coordinator(&state, recovered.state, &settings, &clock)?;
         let trust = coordinator.trust().clone();
         let link_trust = Arc::new(ArcSwap::from_pointee(LinkTrust {
             trust: trust.clone(),
             revocations: coordinator.link_revocations(),
             renewal_grace: settings.renewal_grace,
+            documents: tls::documents(&coordinator),
         }));
         let own = Arc::new(OwnCertificate::issue(
-            boot::issuer(&state)?,
+            issuer::load(&state)?,
             state.key("identity.key")?,
             &trust,
             wall(),
         )?);
 
-        let (tcp, udp) = bind(settings.listen)?;
-        let address = tcp.local_addr().context("the listening address is unknown")?;
         let socket = AdminSocket::bind(&settings.socket)?;
         let journal = recovered.journal.reader();
         let driver = Driver {
@@ -67,7 +70,7 @@ impl Server {
             clock,
         };
         let (engine, ended) = driver.spawn().context("cannot start the engine's thread")?;
-        let api = Api::new(engine.clone(), journal, trust.bytes().into());
+        let api = Api::new(engine.clone(), journal, Arc::clone(&link_trust));
         let control = Control::bind(
             udp,
             tls::control_config(Arc::clone(&own), Arc::clone(&link_trust))?,

@@ -4,6 +4,7 @@
 //! whatever the umask says, synced, and only then given their name, which they never take from another file.
 //! What we read must still be ours alone (E3, E4).
 
+use crate::issuer;
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_identity::IdentityKey;
 use rustix::fs::{Mode, OFlags};
@@ -25,16 +26,13 @@ pub struct StateDir {
 }
 
 /// Every single file below the state directory that a backup has to hold, besides the journal.
-pub const BACKED_UP: &[&str] = &[
-    "trust.cbor",
-    "operator/root.key",
-    "operator/operator.key",
-    "issuer.key",
-    "issuer.der",
-    "policy.key",
-    "identity.key",
-    "init.toml",
-];
+pub const BACKED_UP: &[&str] = &["trust.cbor", issuer::KEY, issuer::CERTIFICATE, "identity.key", "init.toml"];
+/// Files that a backup holds if they are there: keys that may have moved to other machines, and an issuer that is to
+/// follow.
+pub const BACKED_UP_IF_THERE: &[&str] =
+    &["operator/root.key", "operator/operator.key", POLICY_KEY, issuer::NEXT_KEY, issuer::NEXT_CERTIFICATE];
+/// The policy key, as long as policy is signed here.
+pub const POLICY_KEY: &str = "policy.key";
 
 impl StateDir {
     /// Makes the directory for a new coordinator, 0700.
@@ -188,7 +186,15 @@ pub fn name_new(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
     file.persist_noclobber(path)
         .map_err(|e| e.error)
         .with_context(|| format!("cannot create {}", path.display()))?;
-    File::open(parent).and_then(|d| d.sync_all()).with_context(|| format!("cannot sync {}", parent.display()))
+    sync_directory(parent)
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// The sync failed.
+pub fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path).and_then(|d| d.sync_all()).with_context(|| format!("cannot sync {}", path.display()))
 }
 
 /// Opens a file for reading that must be a plain file of ours that no one else can touch.

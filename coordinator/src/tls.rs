@@ -6,6 +6,7 @@
 //! engine sees to. There is no session resumption and no early data: either would skip that check.
 
 use arc_swap::ArcSwap;
+use bulkhead_coordinator_engine::Coordinator;
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::{
     Chain, Claims, IdentityKey, Issuer, Labels, NodeName, Revocations, Role, SpiffeId, Timestamp, Trust,
@@ -39,6 +40,14 @@ pub struct LinkTrust {
     pub revocations: Arc<Revocations>,
     /// How long after its end a certificate still opens a link, to be renewed.
     pub renewal_grace: Duration,
+    /// Every trust document up to this one, oldest first, for whoever holds an earlier one.
+    pub documents: Arc<[Vec<u8>]>,
+}
+
+/// What [`LinkTrust::documents`] holds.
+#[must_use]
+pub fn documents(coordinator: &Coordinator) -> Arc<[Vec<u8>]> {
+    coordinator.trust_documents().map(<[u8]>::to_vec).collect()
 }
 
 impl LinkTrust {
@@ -131,6 +140,7 @@ fn certify(
         serial: Serial(serial),
         not_before: Timestamp(wall.0.saturating_sub(BACKDATE)),
         not_after: wall.plus(OWN_LIFETIME),
+        seal: None,
     };
     let chain = issuer.issue(&claims)?;
     let certificates = chain.certificates().iter().map(|der| CertificateDer::from(der.clone())).collect();
@@ -273,6 +283,7 @@ mod tests {
             operator_threshold: 1,
             policy_keys: vec![key(4).public()],
             policy_threshold: 1,
+            sealed: Vec::new(),
             overlay_v6: v6,
             overlay_v4: v4,
             issued: from,
@@ -291,6 +302,7 @@ mod tests {
             serial: Serial([9; 16]),
             not_before: START,
             not_after: END,
+            seal: None,
         };
         let chain = issuer.issue(&claims).unwrap();
         let keys = revoked.iter().map(|seed| key(*seed).public()).collect();
@@ -298,7 +310,7 @@ mod tests {
         let list = list.sign(&key(3), None);
         let revocations = Arc::new(Revocations::verify(&list, &trust, Epoch(0), START).unwrap());
         let ders = chain.certificates().iter().map(|der| CertificateDer::from(der.clone())).collect();
-        (LinkTrust { trust, revocations, renewal_grace: grace }, ders)
+        (LinkTrust { trust, revocations, renewal_grace: grace, documents: Arc::default() }, ders)
     }
 
     #[test]

@@ -192,6 +192,7 @@ async fn e8_one_state_directory_serves_one_daemon() {
     let settings = bulkhead_coordinator::config::Settings {
         addresses: vec!["127.0.0.1:1".to_owned()],
         listen: ([127, 0, 0, 1], 0).into(),
+        node: None,
         socket: deployment.directory.path().join("run/other.sock"),
         certificate_lifetime: bulkhead_coordinator::config::DEFAULT_CERTIFICATE_LIFETIME,
         renewal_grace: bulkhead_coordinator::config::DEFAULT_RENEWAL_GRACE,

@@ -5,6 +5,7 @@
 //! before asking again.
 
 use crate::failure::Failure;
+use crate::newest;
 use crate::session::Session;
 use crate::tls::{self, Believe};
 use anyhow::{Context as _, anyhow, bail};
@@ -69,11 +70,15 @@ impl Client {
         Ok(client)
     }
 
-    /// Fetches the trust document from whoever answers. The caller checks its hash before believing a byte.
-    pub(crate) async fn fetch_trust(addresses: &[String]) -> Result<Bytes, Failure> {
+    /// Over TLS to whoever answers, to ask for trust documents and nothing else.
+    pub(crate) fn unverified(addresses: &[String]) -> Self {
         let route = Route::Tls { addresses: addresses.to_vec(), believe: Believe::AnyoneForTheTrustDocument };
-        let mut client = Self { route, authorization: None, sender: None };
-        client.exchange(Method::GET, "/enrol/v1/trust", None).await
+        Self { route, authorization: None, sender: None }
+    }
+
+    /// `GET path`, as it is.
+    pub(crate) async fn get_bytes(&mut self, path: &str) -> Result<Bytes, Failure> {
+        self.exchange(Method::GET, path, None).await
     }
 
     /// `GET path`.
@@ -150,9 +155,27 @@ impl Client {
             None => false,
         };
         if !usable {
-            self.sender = Some(self.connect().await?);
+            self.sender = Some(self.connect_or_follow().await?);
         }
         Ok(self.sender.as_mut().expect("just connected, or found usable"))
+    }
+
+    /// When operators changed the root since the trust document that we hold was made, the coordinator cannot be
+    /// verified under it, and the newest one is looked for first.
+    async fn connect_or_follow(&mut self) -> Result<SendRequest<Full<Bytes>>, Failure> {
+        let failure = match self.connect().await {
+            Ok(sender) => return Ok(sender),
+            Err(failure) => failure,
+        };
+        let Route::Tls { addresses, believe: Believe::Coordinators(held) } = &mut self.route else {
+            return Err(failure);
+        };
+        // Boxed: looking for it is a connection too.
+        match Box::pin(newest::newest(addresses, held)).await {
+            Ok(newer) if newer.document().version > held.document().version => *held = Arc::new(newer),
+            Ok(_) | Err(_) => return Err(failure),
+        }
+        self.connect().await
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {
@@ -247,19 +270,19 @@ fn refused(status: StatusCode, body: &[u8]) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixListener;
 
     /// A server on a unix socket that answers each connection's first request with these bytes.
-    struct Scripted {
+    pub(crate) struct Scripted {
         place: tempfile::TempDir,
     }
 
     impl Scripted {
-        fn start(answers: Vec<String>) -> Self {
+        pub(crate) fn start(answers: Vec<String>) -> Self {
             let place = tempfile::tempdir().unwrap();
             let listener = UnixListener::bind(place.path().join("admin.sock")).unwrap();
             tokio::spawn(async move {
@@ -275,12 +298,16 @@ mod tests {
             Self { place }
         }
 
+        pub(crate) fn socket(&self) -> PathBuf {
+            self.place.path().join("admin.sock")
+        }
+
         fn client(&self) -> Client {
-            Client::socket(&self.place.path().join("admin.sock"))
+            Client::socket(&self.socket())
         }
     }
 
-    fn http(status: &str, body: &str) -> String {
+    pub(crate) fn http(status: &str, body: &str) -> String {
         format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
     }
 

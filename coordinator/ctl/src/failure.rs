@@ -6,6 +6,9 @@ use bulkhead_protocol::enrol::ApiError;
 use hyper::StatusCode;
 use std::process::ExitCode;
 
+/// The coordinator's code for a policy that cuts ways to it: a check that the caller can override.
+const LOCKOUT: &str = "BH-C159";
+
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -45,6 +48,9 @@ pub(crate) enum Failure {
     /// The answer to the question is no; it has been printed.
     #[error("denied")]
     Denied,
+    /// A plan changes something, and the command line asked for an exit code that says so; it has been printed.
+    #[error("the plan changes something")]
+    Changes,
     /// Some nodes have not acknowledged in time; they have been listed.
     #[error("{0}")]
     Unacknowledged(String),
@@ -67,13 +73,14 @@ impl Failure {
         ExitCode::from(match self {
             Self::Usage { .. } => 2,
             Self::Unreachable { .. } | Self::Denied | Self::Unacknowledged(_) => 3,
-            Self::Refused { status, .. } => match *status {
+            Self::Refused { status, error } => match *status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 3,
                 StatusCode::UNPROCESSABLE_ENTITY => 4,
+                _ if error.code == LOCKOUT => 4,
                 _ => 1,
             },
             Self::ChecksFailed(_) => 4,
-            Self::Drift(_) => 5,
+            Self::Drift(_) | Self::Changes => 5,
             Self::OutputClosed => 0,
             Self::Other(_) => 1,
         })
@@ -96,6 +103,7 @@ impl Failure {
             Self::Drift(error) => error.help.as_deref().map(printable),
             Self::ChecksFailed(_)
             | Self::Denied
+            | Self::Changes
             | Self::Unacknowledged(_)
             | Self::OutputClosed
             | Self::Other(_) => None,
@@ -104,7 +112,7 @@ impl Failure {
 
     /// Whether nothing more should be printed: the answer itself said it all.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self, Self::Denied | Self::OutputClosed)
+        matches!(self, Self::Denied | Self::Changes | Self::OutputClosed)
     }
 
     /// Whether asking again may succeed, as long as the question changes nothing.

@@ -6,9 +6,8 @@ use crate::command;
 use crate::failure::Failure;
 use crate::screen::{Screen, remark};
 use crate::session::Session;
-use crate::{moment, secret_file};
+use crate::{moment, newest, secret_file};
 use anyhow::Context as _;
-use bulkhead_identity::Trust;
 use bulkhead_protocol::admin::{self, WhoAmI};
 use bulkhead_protocol::token::{Token, TokenKind};
 use serde::Serialize;
@@ -39,10 +38,7 @@ pub(crate) async fn login(path: &Path, arguments: command::Login, screen: Screen
             ));
         }
     }
-    let document = Client::fetch_trust(&token.coordinators).await?;
-    let trust = Trust::pinned(&document, token.trust, moment::now())
-        .context("whoever answered is not the coordinator that this token came from")?;
-    let trust = Arc::new(trust);
+    let trust = Arc::new(newest::pinned(&token.coordinators, token.trust).await?);
 
     let mut client = Client::anonymous(&token.coordinators, Arc::clone(&trust));
     let mut request = admin::Login { secret: token.secret.to_vec(), name: user_name(arguments.name) };

@@ -6,10 +6,13 @@ mod client;
 mod command;
 mod confirm;
 mod failure;
+mod key_file;
 mod login;
 mod moment;
+mod newest;
 mod node;
 mod policy;
+mod public_file;
 mod receipts;
 mod restore;
 mod revoke;
@@ -20,6 +23,7 @@ mod shell;
 mod table;
 mod tls;
 mod token;
+mod trust;
 
 use crate::client::Client;
 use crate::command::{CommandLine, Verb};
@@ -71,6 +75,7 @@ async fn run(line: CommandLine) -> Result<(), Failure> {
         Verb::Node(verb) => node::run(&mut place.client()?, verb, screen).await,
         Verb::Token(verb) => token::run(&mut place.client()?, verb, screen).await,
         Verb::Policy(verb) => policy::run(&place, verb, screen).await,
+        Verb::Trust(verb) => trust::run(&place, verb, screen).await,
         Verb::Audit(verb) => audit::run(&mut place.client()?, verb, screen).await,
         Verb::Restore(verb) => restore::run(&mut place.local(), verb, screen).await,
         Verb::Completions { shell } => shell::completions(shell, screen),

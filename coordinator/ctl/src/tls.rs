@@ -188,6 +188,7 @@ mod tests {
                 operator_threshold: 1,
                 policy_keys: vec![operator.public()],
                 policy_threshold: 1,
+                sealed: Vec::new(),
                 overlay_v6,
                 overlay_v4,
                 issued: start,
@@ -217,6 +218,7 @@ mod tests {
                 serial: serial(0x33),
                 not_before: at(lifetime.0),
                 not_after: at(lifetime.1),
+                seal: None,
             };
             self.issuer.issue(&claims).unwrap()
         }

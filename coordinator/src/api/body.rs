@@ -13,15 +13,22 @@ pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Largest body that carries policy text: ten megabytes of text, and its escapes.
 pub(super) const MAX_POLICY_BODY_BYTES: usize = 24 * 1024 * 1024;
 
+/// Largest body that carries policy text with what was signed elsewhere, in base64.
+pub(super) const MAX_SIGNED_BODY_BYTES: usize = 48 * 1024 * 1024;
+
 /// Reads an ordinary body.
 pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     parse(request, MAX_BODY_BYTES).await
 }
 
-/// Reads a body that carries policy text; few of them at a time.
-pub(super) async fn read_policy<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T, Problem> {
+/// Reads a body that may be large; few of them at a time.
+pub(super) async fn read_large<T: DeserializeOwned>(
+    api: &Api,
+    request: Request,
+    limit: usize,
+) -> Result<T, Problem> {
     let _turn = api.large_bodies.acquire().await;
-    parse(request, MAX_POLICY_BODY_BYTES).await
+    parse(request, limit).await
 }
 
 async fn parse<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T, Problem> {

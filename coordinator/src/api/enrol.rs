@@ -3,19 +3,31 @@
 use super::body::read;
 use super::{Api, Problem, Transport, answer};
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bulkhead_coordinator_engine::{Command, Reply};
-use bulkhead_identity::CertificateRequest;
+use bulkhead_identity::{CertificateRequest, TrustHash};
 use bulkhead_protocol::PROTOCOL_VERSION;
-use bulkhead_protocol::enrol::{BeginRequest, FinishRequest};
+use bulkhead_protocol::enrol::{BeginRequest, FinishRequest, TrustPath};
+use data_encoding::HEXLOWER;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// The signed trust document; whoever fetches it compares its hash with the one in the token.
-pub(super) async fn trust(State(api): State<Api>) -> Response {
-    ([(header::CONTENT_TYPE, "application/octet-stream")], api.trust_document.to_vec()).into_response()
+/// The trust document with this hash, and those that followed; whoever fetches them believes none that is not signed
+/// by the operators of the one before.
+pub(super) async fn trust(State(api): State<Api>, Path(hash): Path<String>) -> Result<Response, Problem> {
+    let hash = HEXLOWER.decode(hash.as_bytes()).ok().and_then(|hash| hash.try_into().ok());
+    let hash =
+        hash.map(TrustHash).ok_or_else(|| Problem::malformed("a trust hash is 64 hexadecimal digits"))?;
+    let documents = Arc::clone(&api.link_trust.load().documents);
+    let path = TrustPath::from(documents.iter().map(Vec::as_slice), hash).ok_or_else(|| {
+        let what = "there is no trust document with this hash here";
+        Problem::new(StatusCode::NOT_FOUND, "BH-R088", what)
+            .help("the token is for another deployment, or was made from one: ask for a new token")
+    })?;
+    Ok(([(header::CONTENT_TYPE, "application/cbor")], path.encode()).into_response())
 }
 
 /// A challenge.

@@ -7,11 +7,13 @@
 mod audit;
 mod body;
 mod enrol;
+mod flows;
 mod nodes;
 mod policy;
 mod problem;
 mod session;
 mod tokens;
+mod trust;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ pub use problem::Problem;
 
 use crate::engine::Engine;
 use crate::journal::Reader;
+use crate::tls::SharedLinkTrust;
 use axum::Router;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -31,13 +34,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use bulkhead_coordinator_engine::{AdminCall, Credential, Reply};
 use data_encoding::BASE64URL_NOPAD;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 /// Large bodies that are read at once, over all connections; others wait their turn.
 pub const MAX_LARGE_BODIES: usize = 4;
+/// Policy texts that are compiled at once, over all connections; others wait their turn.
+pub const MAX_COMPILATIONS: usize = 2;
 /// Longest `authorization` header that is looked at.
 const MAX_AUTHORIZATION_BYTES: usize = 1024;
 
@@ -60,9 +65,10 @@ pub struct Api {
     pub engine: Engine,
     /// Reads the audit log.
     pub journal: Reader,
-    /// The signed trust document, for strangers who know its hash.
-    pub trust_document: Arc<[u8]>,
+    /// Its trust documents are for strangers who know the hash of one.
+    pub link_trust: SharedLinkTrust,
     large_bodies: Arc<Semaphore>,
+    compilations: Arc<Semaphore>,
 }
 
 /// What a route needs.
@@ -92,7 +98,7 @@ pub fn routes() -> Vec<Route> {
     let route = |method: Method, path, access, handler| Route { method, path, access, handler };
     vec![
         route(Method::GET, "/api/v1/health", Public, get(health)),
-        route(Method::GET, "/enrol/v1/trust", Public, get(enrol::trust)),
+        route(Method::GET, "/enrol/v1/trust/{hash}", Public, get(enrol::trust)),
         route(Method::POST, "/enrol/v1/begin", Public, post(enrol::begin)),
         route(Method::POST, "/enrol/v1/finish", Public, post(enrol::finish)),
         route(Method::POST, "/api/v1/session", Public, post(session::login)),
@@ -103,6 +109,7 @@ pub fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/nodes/{name}", Admin, get(nodes::show)),
         route(Method::DELETE, "/api/v1/nodes/{name}", Admin, delete(nodes::remove)),
         route(Method::PUT, "/api/v1/nodes/{name}/labels", Admin, put(nodes::label)),
+        route(Method::PUT, "/api/v1/nodes/{name}/seal", Admin, put(trust::seal)),
         route(Method::POST, "/api/v1/nodes/{name}/revoke", Admin, post(nodes::revoke)),
         route(Method::GET, "/api/v1/revocations/{epoch}", Admin, get(nodes::revocation)),
         route(Method::GET, "/api/v1/tokens", Admin, get(tokens::list)),
@@ -111,10 +118,14 @@ pub fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/policy", Admin, get(policy::show)),
         route(Method::POST, "/api/v1/policy", Admin, post(policy::apply)),
         route(Method::POST, "/api/v1/policy/check", Admin, post(policy::check)),
+        route(Method::POST, "/api/v1/policy/confirm", Admin, post(policy::confirm)),
         route(Method::GET, "/api/v1/policy/history", Admin, get(policy::history)),
         route(Method::POST, "/api/v1/policy/rollback", Admin, post(policy::rollback)),
         route(Method::POST, "/api/v1/policy/can", Admin, post(policy::can)),
         route(Method::GET, "/api/v1/policy/ack/{generation}", Admin, get(policy::acknowledged)),
+        route(Method::GET, "/api/v1/flows", Admin, get(flows::live)),
+        route(Method::GET, "/api/v1/trust", Admin, get(trust::show)),
+        route(Method::POST, "/api/v1/trust", Admin, post(trust::apply)),
         route(Method::GET, "/api/v1/audit", Admin, get(audit::page)),
         route(Method::GET, "/api/v1/audit/verify", Admin, get(audit::verify)),
     ]
@@ -123,9 +134,10 @@ pub fn routes() -> Vec<Route> {
 impl Api {
     /// An API over a running engine.
     #[must_use]
-    pub fn new(engine: Engine, journal: Reader, trust_document: Arc<[u8]>) -> Self {
+    pub fn new(engine: Engine, journal: Reader, link_trust: SharedLinkTrust) -> Self {
         let large_bodies = Arc::new(Semaphore::new(MAX_LARGE_BODIES));
-        Self { engine, journal, trust_document, large_bodies }
+        let compilations = Arc::new(Semaphore::new(MAX_COMPILATIONS));
+        Self { engine, journal, link_trust, large_bodies, compilations }
     }
 
     /// The router that serves the table.
@@ -148,14 +160,14 @@ impl Api {
     }
 
     async fn call(&self, caller: Caller, call: AdminCall) -> Result<Reply, Problem> {
-        let reply = self.engine.admin(caller.0, call).await?;
+        let reply = self.engine.admin(caller.credential, caller.source, call).await?;
         if let Reply::Refused(refusal) = reply { Err(refusal.into()) } else { Ok(reply) }
     }
 }
 
 /// Refuses whoever is no administrator, before anything else of the request is looked at.
 async fn admins_only(State(api): State<Api>, caller: Caller, request: Request, next: Next) -> Response {
-    match api.engine.authorize(caller.0).await {
+    match api.engine.authorize(caller.credential).await {
         Ok(Ok(_)) => next.run(request).await,
         Ok(Err(refusal)) => Problem::from(refusal).into_response(),
         Err(stopped) => Problem::from(stopped).into_response(),
@@ -174,18 +186,24 @@ async fn health(State(api): State<Api>) -> Result<Response, Problem> {
     Ok(axum::Json(serde_json::json!({ "schema": "bulkhead.health/1", "status": "ok" })).into_response())
 }
 
-/// With what right a request comes.
-struct Caller(Credential);
+/// With what right a request comes, and from where.
+struct Caller {
+    credential: Credential,
+    /// None over the unix socket.
+    source: Option<IpAddr>,
+}
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let credential = match parts.extensions.get::<Transport>() {
-            Some(Transport::LocalRoot { uid }) => Credential::LocalRoot { uid: *uid },
-            Some(Transport::Network(_)) | None => bearer(parts),
-        };
-        Ok(Self(credential))
+        Ok(match parts.extensions.get::<Transport>() {
+            Some(Transport::LocalRoot { uid }) => {
+                Self { credential: Credential::LocalRoot { uid: *uid }, source: None }
+            }
+            Some(Transport::Network(from)) => Self { credential: bearer(parts), source: Some(from.ip()) },
+            None => Self { credential: bearer(parts), source: None },
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use axum::response::Response;
 use bulkhead_coordinator_engine::AdminCall;
 use bulkhead_identity::NodeName;
 
-fn node(name: &str) -> Result<NodeName, Problem> {
+pub(super) fn node(name: &str) -> Result<NodeName, Problem> {
     NodeName::parse(name).map_err(|e| Problem::malformed(e.to_string()))
 }
 

@@ -7,9 +7,14 @@ use axum::response::Response;
 use bulkhead_coordinator_engine::{AdminCall, Credential};
 
 /// The bootstrap secret is the credential; any other is ignored.
-pub(super) async fn login(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn login(
+    State(api): State<Api>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
     let login = read(request).await?;
-    answer!(api.call(Caller(Credential::Anonymous), AdminCall::Login(login)).await?, Session)
+    let caller = Caller { credential: Credential::Anonymous, ..caller };
+    answer!(api.call(caller, AdminCall::Login(login)).await?, Session)
 }
 
 pub(super) async fn logout(State(api): State<Api>, caller: Caller) -> Result<Response, Problem> {

@@ -11,12 +11,12 @@ use crate::state_dir::StateDir;
 use crate::tls::LinkTrust;
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use bulkhead_identity::TrustDomain;
-use bulkhead_protocol::enrol::ApiError;
+use bulkhead_identity::{Epoch, Trust, TrustDomain, TrustHash};
+use bulkhead_protocol::enrol::{ApiError, TrustPath};
 use tower::ServiceExt;
 
 struct Deployment {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     router: Router,
 }
 
@@ -31,6 +31,7 @@ fn deployment() -> Deployment {
     let settings = Settings {
         addresses,
         listen: DEFAULT_LISTEN,
+        node: None,
         socket: root.join("admin.sock"),
         certificate_lifetime: DEFAULT_CERTIFICATE_LIFETIME,
         renewal_grace: DEFAULT_RENEWAL_GRACE,
@@ -42,17 +43,19 @@ fn deployment() -> Deployment {
         trust: trust.clone(),
         revocations: coordinator.link_revocations(),
         renewal_grace: DEFAULT_RENEWAL_GRACE,
+        documents: crate::tls::documents(&coordinator),
     };
+    let link_trust = Arc::new(ArcSwap::from_pointee(link_trust));
     let journal = recovered.journal.reader();
     let driver = Driver {
         coordinator,
         journal: recovered.journal,
         store: recovered.store,
-        link_trust: Arc::new(ArcSwap::from_pointee(link_trust)),
+        link_trust: Arc::clone(&link_trust),
         clock,
     };
     let (engine, _ended) = driver.spawn().unwrap();
-    Deployment { _directory: directory, router: Api::new(engine, journal, trust.bytes().into()).router() }
+    Deployment { directory, router: Api::new(engine, journal, link_trust).router() }
 }
 
 const STRANGER: Transport = Transport::Network(DEFAULT_LISTEN);
@@ -209,4 +212,103 @@ async fn health_is_public_and_asks_the_engine() {
         deployment().send(STRANGER, Request::builder().uri("/api/v1/health"), Body::empty()).await;
     assert_eq!(status, StatusCode::OK);
     assert!(body.starts_with(b"{"));
+}
+
+fn policy(rules: usize) -> serde_json::Value {
+    let rule = |number| {
+        format!(
+            "\n[[allow]]\nid = \"r{number}\"\nfrom = \"role=a{number}\"\nto = \"role=b\"\nports = [\"tcp/1\"]\n"
+        )
+    };
+    let text: String = (0..rules).map(rule).collect();
+    serde_json::json!({ "main.toml": format!("version = 1\n{text}") })
+}
+
+#[tokio::test]
+async fn a_policy_is_checked_applied_to_be_confirmed_and_confirmed() {
+    use bulkhead_protocol::admin::{Applied, CheckReport, PolicyCurrent, Signing};
+    let deployment = deployment();
+    let sources = policy(1);
+    let body = serde_json::json!({ "sources": sources }).to_string();
+    let (status, body) = deployment.post(ROOT, "/api/v1/policy/check", &body).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(serde_json::from_slice::<CheckReport>(&body).unwrap().ok);
+
+    let body = serde_json::json!({ "sources": sources, "base": 0, "confirm_within": 60 }).to_string();
+    let (status, body) = deployment.post(ROOT, "/api/v1/policy", &body).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(serde_json::from_slice::<Applied>(&body).unwrap().generation, 1);
+    let show = || deployment.send(ROOT, Request::builder().uri("/api/v1/policy"), Body::empty());
+    let current: PolicyCurrent = serde_json::from_slice(&show().await.1).unwrap();
+    assert_eq!((current.signing, current.pending.unwrap().back_to), (Signing::Online, 0));
+
+    let (status, _) = deployment.post(ROOT, "/api/v1/policy/confirm", r#"{"generation":1}"#).await;
+    assert_eq!(status, StatusCode::OK);
+    let current: PolicyCurrent = serde_json::from_slice(&show().await.1).unwrap();
+    assert_eq!((current.generation, current.pending), (1, None));
+    let (status, body) = deployment.post(ROOT, "/api/v1/policy/confirm", r#"{"generation":1}"#).await;
+    assert_eq!((status, error(&body).code.as_str()), (StatusCode::CONFLICT, "BH-C167"));
+}
+
+#[tokio::test]
+async fn live_flows_of_nobody_are_an_answer() {
+    let (status, body) =
+        deployment().send(ROOT, Request::builder().uri("/api/v1/flows"), Body::empty()).await;
+    assert_eq!(status, StatusCode::OK);
+    let flows: bulkhead_protocol::admin::LiveFlows = serde_json::from_slice(&body).unwrap();
+    assert_eq!(flows, bulkhead_protocol::admin::LiveFlows::default());
+}
+
+/// L13: while the compiler is busy with the largest texts, the engine answers.
+#[tokio::test]
+async fn large_texts_keep_nobody_else_waiting() {
+    let deployment = deployment();
+    let body = serde_json::json!({ "sources": policy(40_000) }).to_string();
+    let check = || deployment.post(ROOT, "/api/v1/policy/check", &body);
+    let (first, second, third) = (check(), check(), check());
+    let health = deployment.send(STRANGER, Request::builder().uri("/api/v1/health"), Body::empty());
+    tokio::pin!(first, second, third, health);
+    tokio::select! {
+        biased;
+        _ = &mut first => panic!("the compiler was faster than the engine"),
+        _ = &mut second => panic!("the compiler was faster than the engine"),
+        _ = &mut third => panic!("more texts are compiled at once than MAX_COMPILATIONS"),
+        (status, _) = &mut health => assert_eq!(status, StatusCode::OK),
+    }
+    let ((first, _), (second, _), (third, _)) = tokio::join!(first, second, third);
+    assert_eq!([first, second, third], [StatusCode::OK; 3]);
+}
+
+#[tokio::test]
+async fn c1_strangers_who_know_a_trust_document_by_its_hash_are_led_to_the_newest() {
+    let deployment = deployment();
+    let state = StateDir::open(&deployment.directory.path().join("state")).unwrap();
+    let wall = crate::clock::wall();
+    let first = Trust::stored(&state.read("trust.cbor").unwrap(), wall).unwrap();
+    let fetch = async |hash: String| {
+        let request = Request::builder().uri(format!("/enrol/v1/trust/{hash}"));
+        deployment.send(STRANGER, request, Body::empty()).await
+    };
+    let path =
+        |body: &[u8]| TrustPath::decode(body).unwrap().documents().map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let (status, body) = fetch(first.hash().to_string()).await;
+    assert_eq!((status, path(&body)), (StatusCode::OK, vec![first.bytes().to_vec()]));
+    assert_eq!(fetch("00".repeat(32)).await.0, StatusCode::NOT_FOUND);
+    for malformed in ["x".to_owned(), "00".to_owned(), "00".repeat(33), "ZZ".repeat(32)] {
+        assert_eq!(fetch(malformed).await.0, StatusCode::BAD_REQUEST);
+    }
+
+    let operator = state.key("operator/operator.key").unwrap();
+    let mut document = first.document().clone();
+    document.version = Epoch(2);
+    document.sealed = vec!["env".parse().unwrap()];
+    let next = document.sign(&[&operator]);
+    let apply = serde_json::json!({ "document": BASE64URL_NOPAD.encode(&next) }).to_string();
+    assert_eq!(deployment.post(ROOT, "/api/v1/trust", &apply).await.0, StatusCode::OK);
+    let (_, body) = fetch(first.hash().to_string()).await;
+    assert_eq!(first.follow(TrustPath::decode(&body).unwrap().documents(), wall).unwrap().bytes(), next);
+    let (_, body) = fetch(TrustHash::of(&next).to_string()).await;
+    assert_eq!(path(&body), [next]);
+    let (status, body) = deployment.post(ROOT, "/api/v1/tokens", r#"{"labels":{"env":"prod"}}"#).await;
+    assert_eq!((status, error(&body).code.as_str()), (StatusCode::FORBIDDEN, "BH-C180"));
 }

@@ -73,6 +73,7 @@ impl Deployment {
         let settings = Settings {
             addresses: vec!["127.0.0.1:8443".to_owned()],
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            node: None,
             socket: self.socket(),
             certificate_lifetime: DEFAULT_CERTIFICATE_LIFETIME,
             renewal_grace: DEFAULT_RENEWAL_GRACE,

@@ -1,19 +1,32 @@
 //! Putting a policy in force. It is checked here first, so that mistakes are shown without a coordinator, and sent
 //! with the generation it replaces, so that nobody's change is undone by accident.
 
-use super::{count, directory, print_diagnostics};
+use super::{confirmation, count, directory, print_diagnostics};
 use crate::Place;
+use crate::client::Client;
 use crate::command;
 use crate::failure::Failure;
 use crate::moment;
 use crate::receipts::{self, Acknowledgements};
 use crate::screen::{Screen, remark};
 use crate::table::printable;
-use bulkhead_acl::{Rule, RuleSet};
-use bulkhead_protocol::admin::{AckStatus, Applied, PolicyCurrent, PolicyText, ReceiptView};
-use hyper::StatusCode;
+use anyhow::{Context as _, bail};
+use bulkhead_acl::{Code, Diagnostic, FailingTests, Options, Rule, RuleSet, Severity, Sources};
+use bulkhead_identity::Timestamp;
+use bulkhead_protocol::admin::{
+    AckStatus, Applied, Overrides, PolicyCurrent, PolicyText, ReceiptView, SIGNED_POLICY_SCHEMA, SignedPolicy,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// A signed policy: text of at most 10 MB with its escapes, and two bundles.
+const MAX_SIGNED_POLICY_BYTES: u64 = 64 * 1024 * 1024;
+/// The coordinator's code for an edit that another one has overtaken.
+const STALE_BASE: &str = "BH-C150";
 
 impl Acknowledgements for AckStatus {
     fn receipts(&self) -> &[ReceiptView] {
@@ -32,6 +45,9 @@ struct Outcome<'a> {
     applied: &'a Applied,
     replaced: u64,
     changes: &'a [String],
+    /// Only with `--confirm-within`: when it goes back, by the clock here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirm_by: Option<Timestamp>,
     /// Only with `--wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
     acknowledgements: Option<&'a AckStatus>,
@@ -39,62 +55,122 @@ struct Outcome<'a> {
 
 /// `policy apply`.
 pub(super) async fn run(place: &Place, arguments: command::Apply, screen: Screen) -> Result<(), Failure> {
-    let sources = directory::read(&arguments.directory)?;
-    let checked = bulkhead_acl::check(&sources, moment::now()).map_err(|diagnostics| {
-        let (errors, warnings) = print_diagnostics(&diagnostics);
-        Failure::ChecksFailed(format!("{}; nothing was changed", count(errors, warnings)))
-    })?;
+    let request = request(&arguments)?;
+    let new = checked(&request.sources, arguments.allow_failing_tests)?;
 
     let mut client = place.client()?;
     let current: PolicyCurrent = client.get("/api/v1/policy").await?;
     let old = bulkhead_acl::check(&current.sources, moment::now()).map(|checked| checked.rules);
     // A policy that this version cannot read any more can still be replaced; its changes cannot be told.
-    let changes = changes(&old.unwrap_or_default(), &checked.rules);
-    let base = arguments.base.unwrap_or(current.generation);
+    let changes = changes(&old.unwrap_or_default(), &new);
+    let request = PolicyText { base: arguments.base.or(Some(current.generation)), ..request };
+    let applied: Applied = client.post("/api/v1/policy", &request).await.map_err(refused)?;
+    let confirm_by = arguments.confirm_within.map(|within| moment::now().plus(within));
 
-    let request = PolicyText { sources, base: Some(base), message: arguments.message };
-    let applied: Applied = match client.post("/api/v1/policy", &request).await {
-        Ok(applied) => applied,
-        Err(failure) => return Err(refused(failure)),
-    };
     print_diagnostics(&applied.warnings);
     for change in &changes {
         screen.line(change)?;
     }
     screen.line(&format!("policy {} is signed and replaces {}", applied.generation, current.generation))?;
-
-    let mut status = None;
-    if arguments.wait {
-        let generation = applied.generation;
-        let path = format!("/api/v1/policy/ack/{generation}");
-        let known = AckStatus {
-            generation,
-            acknowledged: Vec::new(),
-            waiting: vec![String::new()],
-            offline: Vec::new(),
-        };
-        status = Some(receipts::watch(&mut client, &path, known, arguments.timeout, screen).await?);
+    if let Some(by) = confirm_by {
+        screen.line(&unconfirmed(applied.generation, current.generation, by))?;
     }
+    let status = match arguments.wait {
+        true => Some(wait(&mut client, applied.generation, arguments.timeout, screen).await?),
+        false => None,
+    };
     if screen == Screen::Json {
-        let replaced = current.generation;
+        let (replaced, changes) = (current.generation, changes.as_slice());
         let outcome =
-            Outcome { applied: &applied, replaced, changes: &changes, acknowledgements: status.as_ref() };
+            Outcome { applied: &applied, replaced, changes, confirm_by, acknowledgements: status.as_ref() };
         screen.answer("policy-applied", &outcome, |_| String::new())?;
     }
     status.map_or(Ok(()), |status| verdict(&status, screen))
 }
 
+fn unconfirmed(generation: u64, back_to: u64, by: Timestamp) -> String {
+    let (back_to, by) = (confirmation::whose(back_to), moment::show(by));
+    let keep = confirmation::command(generation);
+    format!("it goes back to {back_to} at {by} (by the clock here) unless you run: {keep}")
+}
+
+/// A directory is text to be signed by the coordinator; a file is signed already.
+fn request(arguments: &command::Apply) -> Result<PolicyText, Failure> {
+    let request = PolicyText {
+        message: arguments.message.clone(),
+        confirm_within: arguments.confirm_within.map(|within| within.as_secs()),
+        overrides: Overrides {
+            failing_tests: arguments.allow_failing_tests,
+            lockout: arguments.allow_lockout,
+        },
+        ..PolicyText::default()
+    };
+    if !arguments.path.is_file() {
+        return Ok(PolicyText { sources: directory::read(&arguments.path)?, ..request });
+    }
+    let SignedPolicy { sources, bundle, fallback, .. } = read_signed(&arguments.path)?;
+    Ok(PolicyText { sources, bundle: Some(bundle), fallback, ..request })
+}
+
+fn read_signed(path: &Path) -> Result<SignedPolicy, Failure> {
+    let read = || -> anyhow::Result<SignedPolicy> {
+        let mut text = String::new();
+        File::open(path)?.take(MAX_SIGNED_POLICY_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_SIGNED_POLICY_BYTES {
+            bail!("larger than {MAX_SIGNED_POLICY_BYTES} bytes (MAX_SIGNED_POLICY_BYTES)");
+        }
+        let signed: SignedPolicy = serde_json::from_str(&text)
+            .context("not a signed policy; policy text is applied as a directory")?;
+        if signed.schema != SIGNED_POLICY_SCHEMA {
+            bail!("schema {:?} is not {SIGNED_POLICY_SCHEMA}", signed.schema);
+        }
+        Ok(signed)
+    };
+    Ok(read().with_context(|| format!("reading {}", path.display()))?)
+}
+
+/// Checks here as the coordinator will, so that mistakes are shown where they were made.
+fn checked(sources: &Sources, allow_failing_tests: bool) -> Result<RuleSet, Failure> {
+    let failing_tests = if allow_failing_tests { FailingTests::Warn } else { FailingTests::Refuse };
+    let options = Options { failing_tests, nodes: None };
+    match bulkhead_acl::check_with(sources, moment::now(), options) {
+        Ok(checked) => Ok(checked.rules),
+        Err(diagnostics) => Err(not_applied(&diagnostics)),
+    }
+}
+
+fn not_applied(diagnostics: &[Diagnostic]) -> Failure {
+    let (errors, warnings) = print_diagnostics(diagnostics);
+    let mut failing = diagnostics.iter().filter(|found| found.severity == Severity::Error);
+    let override_ = if failing.all(|found| found.code == Code::TestFailed.as_str()) {
+        "; to apply it although its tests fail: --allow-failing-tests"
+    } else {
+        ""
+    };
+    Failure::ChecksFailed(format!("{}; nothing was changed{override_}", count(errors, warnings)))
+}
+
+async fn wait(
+    client: &mut Client,
+    generation: u64,
+    patience: Duration,
+    screen: Screen,
+) -> Result<AckStatus, Failure> {
+    let path = format!("/api/v1/policy/ack/{generation}");
+    // Until the first answer, somebody is waited for.
+    let known =
+        AckStatus { generation, acknowledged: Vec::new(), waiting: vec![String::new()], offline: Vec::new() };
+    receipts::watch(client, &path, known, patience, screen).await
+}
+
 // The server's diagnostics are shown like our own; a stale base is drift and has an exit code of its own.
 fn refused(failure: Failure) -> Failure {
     let Failure::Refused { status, mut error } = failure else { return failure };
-    if status == StatusCode::CONFLICT {
+    if error.code == STALE_BASE {
         return Failure::Drift(error);
     }
     match error.diagnostics.take() {
-        Some(diagnostics) => {
-            let (errors, warnings) = print_diagnostics(&diagnostics);
-            Failure::ChecksFailed(format!("{}; nothing was changed", count(errors, warnings)))
-        }
+        Some(diagnostics) => not_applied(&diagnostics),
         None => Failure::Refused { status, error },
     }
 }
@@ -158,8 +234,9 @@ fn same_meaning(old: &Rule, new: &Rule) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use bulkhead_acl::Sources;
+    use crate::policy::fixture::{self, NOON, POLICY, policy_verb};
     use bulkhead_protocol::enrol::ApiError;
+    use hyper::StatusCode;
     use std::process::ExitCode;
 
     fn rules(text: &str) -> RuleSet {
@@ -191,5 +268,54 @@ mod tests {
         let failure = refused(Failure::Refused { status: StatusCode::CONFLICT, error: Box::new(error) });
         assert_eq!(failure.exit_code(), ExitCode::from(5));
         assert!(failure.help().unwrap().contains("policy show"));
+    }
+
+    fn arguments(words: &str) -> command::Apply {
+        let command::Policy::Apply(arguments) = policy_verb(&format!("apply {words}")) else {
+            panic!("{words}")
+        };
+        arguments
+    }
+
+    #[test]
+    fn failing_tests_name_what_applies_the_policy_all_the_same() {
+        let test = "\n[[test]]\nname = \"x\"\nfrom = \"@web\"\nto = \"@db\"\ndeny = [\"tcp/5432\"]\n";
+        let sources = fixture::sources(&format!("{POLICY}{test}"));
+        let failure = checked(&sources, false).unwrap_err();
+        assert_eq!(failure.exit_code(), ExitCode::from(4));
+        assert!(failure.sentence().contains("--allow-failing-tests"), "{failure}");
+        assert!(checked(&sources, true).is_ok());
+        let failure = checked(&fixture::sources("version = 2\n"), true).unwrap_err();
+        assert!(!failure.sentence().contains("--allow-failing-tests"), "{failure}");
+    }
+
+    #[test]
+    fn a_signed_policy_is_sent_as_it_was_signed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("signed.json");
+        let signed = SignedPolicy {
+            schema: SIGNED_POLICY_SCHEMA.to_owned(),
+            sources: fixture::sources(POLICY),
+            bundle: "YnVuZGxl".to_owned(),
+            fallback: Some("YmFjaw==".to_owned()),
+        };
+        std::fs::write(&path, serde_json::to_string(&signed).unwrap()).unwrap();
+        let words = format!("{} --confirm-within 5m --allow-lockout", path.display());
+        let sent = request(&arguments(&words)).unwrap();
+        assert_eq!((sent.bundle, sent.fallback), (Some(signed.bundle.clone()), signed.fallback.clone()));
+        assert_eq!((sent.sources, sent.confirm_within), (signed.sources.clone(), Some(300)));
+        assert!(sent.overrides.lockout && !sent.overrides.failing_tests);
+
+        let other = SignedPolicy { schema: "bulkhead.signed-policy/2".to_owned(), ..signed };
+        std::fs::write(&path, serde_json::to_string(&other).unwrap()).unwrap();
+        assert!(request(&arguments(&path.display().to_string())).is_err());
+        std::fs::write(&path, POLICY).unwrap();
+        let failure = request(&arguments(&path.display().to_string())).unwrap_err();
+        assert!(failure.sentence().contains("applied as a directory"), "{}", failure.sentence());
+    }
+
+    #[test]
+    fn an_unconfirmed_policy_says_until_when_and_what_keeps_it() {
+        insta::assert_snapshot!(unconfirmed(8, 7, NOON), @"it goes back to policy 7 at 2026-12-01T12:00:00Z (by the clock here) unless you run: bulkheadctl policy confirm 8");
     }
 }

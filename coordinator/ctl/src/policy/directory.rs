@@ -46,7 +46,8 @@ fn collect(directory: &Path) -> anyhow::Result<Sources> {
     Ok(Sources(sources))
 }
 
-fn text(path: &Path, room: usize) -> anyhow::Result<String> {
+/// The text of one file of at most `room` bytes.
+pub(super) fn text(path: &Path, room: usize) -> anyhow::Result<String> {
     let file = File::open(path)?;
     if !file.metadata()?.is_file() {
         bail!("not a regular file");

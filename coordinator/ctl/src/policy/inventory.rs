@@ -1,9 +1,9 @@
 //! Nodes from a file, so that policy can be checked where there is no coordinator: a pull request, a laptop.
 
 use anyhow::{Context as _, bail};
-use bulkhead_acl::selector::Polarity;
-use bulkhead_acl::{Diagnostic, Rule, RuleSet, Severity, Sources, Subject};
+use bulkhead_acl::Subject;
 use bulkhead_identity::{Labels, NodeName};
+use bulkhead_protocol::admin::NodeState;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,8 +12,6 @@ use std::path::Path;
 
 /// Ten thousand nodes with every label come to less.
 pub(crate) const MAX_NODES_FILE_BYTES: u64 = 64 * 1024 * 1024;
-/// Stable code of a rule that matches none of the nodes at hand.
-const MATCHES_NOBODY_HERE: &str = "BH-N001";
 
 // What `bulkheadctl --json node list` prints, as far as rules can speak of it: the rest may change.
 #[derive(Deserialize)]
@@ -26,9 +24,11 @@ struct NodeEntry {
     name: NodeName,
     #[serde(default)]
     labels: Labels,
+    #[serde(default)]
+    state: Option<NodeState>,
 }
 
-/// Reads `{ "nodes": [ { "name": …, "labels": { … } } ] }`; other fields are passed over.
+/// Reads `{ "nodes": [ { "name": …, "labels": { … } } ] }`; other fields are passed over, as are revoked nodes.
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Subject>> {
     let parse = || -> anyhow::Result<Vec<Subject>> {
         let mut text = String::new();
@@ -43,43 +43,15 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Subject>> {
 
 fn subjects(file: NodesFile) -> anyhow::Result<Vec<Subject>> {
     let mut by_name = BTreeMap::new();
-    for NodeEntry { name, labels } in file.nodes {
+    for NodeEntry { name, labels, state } in file.nodes {
+        if state == Some(NodeState::Revoked) {
+            continue;
+        }
         if by_name.insert(name.clone(), Subject { name: name.clone(), labels }).is_some() {
             bail!("node {name} is there twice");
         }
     }
     Ok(by_name.into_values().collect())
-}
-
-/// A warning for each rule of which one side matches none of `nodes`.
-pub(super) fn rules_for_nobody(rules: &RuleSet, sources: &Sources, nodes: &[Subject]) -> Vec<Diagnostic> {
-    let of = |rule: &Rule, polarity| {
-        let nobody =
-            |side: &bulkhead_acl::selector::Selector| !nodes.iter().any(|node| side.matches(node, polarity));
-        [("from", &rule.from), ("to", &rule.to)]
-            .into_iter()
-            .filter(|(_, side)| nobody(side))
-            .map(|(side, _)| nobody_here(rule, side, sources, nodes.len()))
-            .collect::<Vec<_>>()
-    };
-    let allow = rules.allow.iter().flat_map(|rule| of(rule, Polarity::Allow));
-    allow.chain(rules.never.iter().flat_map(|rule| of(rule, Polarity::Never))).collect()
-}
-
-fn nobody_here(rule: &Rule, side: &str, sources: &Sources, nodes: usize) -> Diagnostic {
-    let source = sources.0.get(&rule.file).map_or("", String::as_str);
-    let excerpt = source.lines().nth(rule.line.saturating_sub(1)).unwrap_or_default();
-    Diagnostic {
-        severity: Severity::Warning,
-        code: MATCHES_NOBODY_HERE.to_owned(),
-        file: rule.file.clone(),
-        line: rule.line,
-        column: 1,
-        message: format!("`{side}` of rule {} matches none of the {nodes} nodes", rule.id.0),
-        suggestion: None,
-        excerpt: excerpt.to_owned(),
-        length: excerpt.chars().count(),
-    }
 }
 
 #[cfg(test)]
@@ -95,7 +67,8 @@ mod tests {
     fn the_output_of_node_list_is_an_inventory() {
         let nodes = nodes(
             r#"{"schema": "bulkhead.nodes/1", "nodes": [
-                {"name": "web", "labels": {"role": "web"}, "ipv4": "100.64.0.10"}, {"name": "bare"}]}"#,
+                {"name": "web", "labels": {"role": "web"}, "ipv4": "100.64.0.10", "state": "active"},
+                {"name": "bare"}, {"name": "gone", "state": "revoked"}]}"#,
         )
         .unwrap();
         assert_eq!(nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["bare", "web"]);
@@ -113,18 +86,5 @@ mod tests {
         ] {
             assert!(nodes(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_rule_that_matches_no_node_is_pointed_at() {
-        let text = "version = 1\n[labels.role]\nvalues = [\"web\", \"db\"]\n\n[[allow]]\nid = \"web-to-db\"\n\
-                    from = \"role=web\"\nto = \"role=db\"\nports = [\"tcp/5432\"]\n";
-        let sources = Sources(BTreeMap::from([("a.toml".to_owned(), text.to_owned())]));
-        let checked = bulkhead_acl::check(&sources, crate::moment::now()).unwrap();
-        let web = nodes(r#"{"nodes": [{"name": "web", "labels": {"role": "web"}}]}"#).unwrap();
-        let found = rules_for_nobody(&checked.rules, &sources, &web);
-        assert_eq!(found.len(), 1);
-        assert!(found[0].message.contains("`to` of rule web-to-db"), "{}", found[0]);
-        assert_eq!(found[0].file, "a.toml");
     }
 }

@@ -1,0 +1,144 @@
+//! The command line, as one definition: help, completions and man pages all come from here.
+//!
+//! No secret is ever an argument: arguments are visible to every user of a machine.
+
+mod node;
+mod policy;
+mod token;
+mod trust;
+
+pub(crate) use node::{LabelChange, Node, Revoke};
+pub(crate) use policy::{
+    About, Apply, Assert, Assertion, Can, Check, Confirm, Explain, Exposure, Format, Import, ImportK8s,
+    Peers, Plan, Policy, Presentation, Rollback, Schemed, Sign, Test,
+};
+pub(crate) use token::{CreateToken, Token};
+pub(crate) use trust::{Draft, NewRoot, Seal, SignIssuer, Trust, TrustApply, parse_public_key};
+
+use bulkhead_identity::{LabelKey, LabelValue};
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Administers a Bulkhead deployment through its coordinator.
+///
+/// On the coordinator's host, as root, it speaks over the root-only unix socket and needs no login. From
+/// anywhere else, `bulkheadctl login --token-file FILE` first.
+///
+/// Exit codes: 0 ok, 1 error, 2 usage, 3 denied or unreachable, 4 checks failed, 5 drift.
+#[derive(Parser, Debug)]
+#[command(name = "bulkheadctl", version, max_term_width = 100)]
+pub(crate) struct CommandLine {
+    /// The coordinator's root-only unix socket.
+    #[arg(long, global = true, env = "BULKHEADCTL_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// The session file that `login` writes [default: ~/.config/bulkhead/session.json].
+    #[arg(long, global = true, env = "BULKHEADCTL_SESSION", value_name = "FILE")]
+    pub(crate) session: Option<PathBuf>,
+    /// Answer with JSON that names its schema.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Everything an administrator does.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Start a session with a coordinator, by a bootstrap secret.
+    Login(Login),
+    /// End the session, here and at the coordinator.
+    Logout,
+    /// Show who you are to the coordinator.
+    Whoami,
+    /// Nodes: list, show, label, revoke, remove.
+    #[command(subcommand)]
+    Node(Node),
+    /// Join tokens, by which nodes enrol.
+    #[command(subcommand)]
+    Token(Token),
+    /// The policy: who may talk to whom.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Whom everybody trusts: operators' keys, policy keys, roots, sealed labels.
+    #[command(subcommand)]
+    Trust(Trust),
+    /// The journal of every change.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// After a restore from a backup, as root on the coordinator's host.
+    #[command(subcommand)]
+    Restore(Restore),
+    /// Print shell completions.
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory.
+    Man {
+        /// Made when it does not exist.
+        directory: PathBuf,
+    },
+}
+
+/// `login`.
+#[derive(Args, Debug)]
+pub(crate) struct Login {
+    /// File with the secret (`bulkhead-admin1.…`), or `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+    /// The name that the journal will know you by [default: your user name].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+/// `restore …`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Restore {
+    /// Take the restored state as true, and end read-only mode.
+    Accept {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// `audit …`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Audit {
+    /// Print the latest entries.
+    Tail {
+        /// Go on printing as entries arrive, until interrupted.
+        #[arg(short, long)]
+        follow: bool,
+        /// How many.
+        #[arg(short = 'n', long = "lines", default_value = "20", value_parser = clap::value_parser!(u32).range(..=10_000))]
+        lines: u32,
+    },
+    /// Have the coordinator check the whole chain of hashes on its disk.
+    Verify,
+}
+
+fn parse_label(text: &str) -> Result<(LabelKey, LabelValue), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    let key = LabelKey::parse(key).map_err(|error| error.to_string())?;
+    Ok((key, LabelValue::parse(value).map_err(|error| error.to_string())?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_holds_together() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_secret_is_no_argument() {
+        assert!(CommandLine::try_parse_from(["bulkheadctl", "login", "bulkhead-admin1.x"]).is_err());
+    }
+}
