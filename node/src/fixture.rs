@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::state::Keys;
-use bulkhead_acl::{Bundle, RuleSet};
+use bulkhead_acl::{Bundle, PortSet, Rule, RuleId, RuleSet, Selector, SignedBundle, Subject};
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::issue::{IssuerLimits, default_ranges};
 use bulkhead_identity::{
@@ -26,9 +26,9 @@ const FAR: Timestamp = Timestamp(NOW.0 + 10 * 365 * 86_400);
 pub(crate) struct Domain {
     name: TrustDomain,
     root: Vec<u8>,
-    issuer: Issuer,
-    operator: IdentityKey,
-    policy: IdentityKey,
+    pub(crate) issuer: Issuer,
+    pub(crate) operator: IdentityKey,
+    pub(crate) policy: IdentityKey,
 }
 
 /// One node and its keys.
@@ -37,7 +37,7 @@ pub(crate) struct Person {
     number: u8,
 }
 
-fn key(seed: u8) -> IdentityKey {
+pub(crate) fn key(seed: u8) -> IdentityKey {
     IdentityKey::from_seed(Zeroizing::new([seed; 32]))
 }
 
@@ -65,8 +65,13 @@ impl Domain {
     }
 
     fn document(&self, version: u64, policy_key: &IdentityKey) -> Vec<u8> {
+        self.trust_document(version, policy_key).sign(&[&self.operator])
+    }
+
+    /// What operators sign.
+    pub(crate) fn trust_document(&self, version: u64, policy_key: &IdentityKey) -> TrustDocument {
         let (overlay_v6, overlay_v4) = default_ranges(&self.name);
-        let document = TrustDocument {
+        TrustDocument {
             version: Epoch(version),
             trust_domain: self.name.clone(),
             roots: vec![self.root.clone()],
@@ -74,12 +79,12 @@ impl Domain {
             operator_threshold: 1,
             policy_keys: vec![policy_key.public()],
             policy_threshold: 1,
+            sealed: Vec::new(),
             overlay_v6,
             overlay_v4,
             issued: BEGIN,
             expires: FAR,
-        };
-        document.sign(&[&self.operator])
+        }
     }
 
     pub(crate) fn trust(&self, version: u64) -> Trust {
@@ -92,14 +97,46 @@ impl Domain {
 
     /// `later` makes a second content for one generation.
     pub(crate) fn policy(&self, generation: u64, later: u64) -> Vec<u8> {
-        let bundle = Bundle {
+        let expires = Timestamp(FAR.0 + later);
+        Bundle { expires, ..self.bundle(generation, RuleSet::default()) }.whole_slice(&[&self.policy])
+    }
+
+    /// A policy by whoever has these keys.
+    pub(crate) fn policy_by(&self, generation: u64, keys: &[&IdentityKey]) -> Vec<u8> {
+        self.bundle(generation, RuleSet::default()).whole_slice(keys)
+    }
+
+    /// What `subject` gets of a generation in which a rule lets each of `roles` talk to its like.
+    pub(crate) fn slice(&self, generation: u64, roles: &[&str], subject: &Subject) -> Vec<u8> {
+        let rule = |role: &&str| {
+            let alike = Selector::parse(&format!("role={role}")).unwrap();
+            Rule {
+                id: RuleId((*role).into()),
+                from: alike.clone(),
+                to: alike,
+                related: Vec::new(),
+                ports: PortSet::parse("any").unwrap(),
+                not_before: None,
+                until: None,
+                hours: Vec::new(),
+                file: "main.toml".into(),
+                line: 1,
+            }
+        };
+        let rules = RuleSet::new(roles.iter().map(rule).collect(), Vec::new());
+        let bytes = self.bundle(generation, rules).sign(&[&self.policy]);
+        SignedBundle::verify(&bytes, &self.trust(1), Generation(0), NOW).unwrap().slice(subject)
+    }
+
+    fn bundle(&self, generation: u64, rules: RuleSet) -> Bundle {
+        Bundle {
             trust_domain: self.name.clone(),
             generation: Generation(generation),
             not_before: BEGIN,
-            expires: Timestamp(FAR.0 + later),
-            rules: RuleSet::default(),
-        };
-        bundle.sign(&[&self.policy])
+            expires: FAR,
+            rules,
+            seed: [7; 32],
+        }
     }
 
     pub(crate) fn revocations(&self, epoch: u64, serials: &[Serial]) -> Vec<u8> {
@@ -125,6 +162,7 @@ impl Domain {
             serial: person.serial(edition),
             not_before: Timestamp(BEGIN.0 + u64::from(edition)),
             not_after: END,
+            seal: None,
         };
         self.issuer.issue(&claims).unwrap()
     }

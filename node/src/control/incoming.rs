@@ -33,8 +33,13 @@ impl Control {
             ToNode::Trust { document } => {
                 self.decide(link, held.with_trust(&document, wall), Part::Trust, "trust document").await
             }
-            ToNode::Policy { bundle } => {
-                self.decide(link, held.with_policy(&bundle, wall), Part::Policy, "policy").await
+            // Every greeting brings it, because the coordinator cannot tell which slice of a generation we hold.
+            ToNode::Policy { slice } if slice == held.policy.bytes() && !slice.is_empty() => {
+                self.accepted("policy");
+                Ok(())
+            }
+            ToNode::Policy { slice } => {
+                self.decide(link, held.with_policy(&slice, wall), Part::Policy, "policy").await
             }
             ToNode::Revocations { list } => {
                 self.decide(link, held.with_revocations(&list, wall), Part::Revocations, "revocation list")
@@ -43,6 +48,7 @@ impl Control {
             ToNode::Map(update) => self.take_map(link, update).await,
             ToNode::RenewChallenge { challenge, key } => self.answer_challenge(link, challenge, key).await,
             ToNode::Certificate { chain } => self.take_certificate(link, &held, &chain, wall).await,
+            ToNode::WantFlows { ask } => self.tell_flows(link, ask).await,
             ToNode::Refused { what, why } => {
                 self.refused_by_coordinator(&what, &why);
                 Ok(())

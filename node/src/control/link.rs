@@ -8,7 +8,9 @@ use crate::tls::TlsError;
 use bulkhead_protocol::control::{ToCoordinator, ToNode};
 use bulkhead_protocol::frame::{self, FrameError};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{
+    Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt,
+};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -53,9 +55,12 @@ pub(crate) enum LinkError {
     /// No TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Not reached, or not verified by one of the two sides.
+    /// Not reached.
     #[error("cannot connect to {0}: {1}")]
     Connect(SocketAddr, String),
+    /// Reached, but one of the two sides did not verify the other.
+    #[error("{0} and this node do not believe each other: {1}")]
+    Unverified(SocketAddr, String),
     /// The connection ended.
     #[error("{0}")]
     Broken(String),
@@ -111,7 +116,11 @@ impl Link {
         let connecting =
             endpoint.connect_with(config, address, server_name).map_err(|error| failed(error.to_string()))?;
         let connection = match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected.map_err(|error| failed(error.to_string()))?,
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) if is_about_tls(&error) => {
+                return Err(LinkError::Unverified(address, error.to_string()));
+            }
+            Ok(Err(error)) => return Err(failed(error.to_string())),
             Err(_) => return Err(failed(format!("no answer within {} seconds", CONNECT_TIMEOUT.as_secs()))),
         };
         let (send, receive) = connection.open_bi().await.map_err(|error| failed(error.to_string()))?;
@@ -192,6 +201,21 @@ async fn read_frame(receive: &mut RecvStream) -> Result<ToNode, LinkError> {
     let mut body = vec![0; frame::length(header)?];
     receive.read_exact(&mut body).await.map_err(broken)?;
     Ok(frame::decode(&body)?)
+}
+
+/// Whether the handshake failed by a TLS alert (RFC 9001, section 4.8: 0x0100 and the alert).
+fn is_about_tls(error: &ConnectionError) -> bool {
+    let code = match error {
+        ConnectionError::TransportError(error) => u64::from(error.code),
+        ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
+        ConnectionError::VersionMismatch
+        | ConnectionError::ApplicationClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => return false,
+    };
+    (0x100..0x200).contains(&code)
 }
 
 async fn resolve(host_port: &str) -> Result<Vec<SocketAddr>, LinkError> {

@@ -9,10 +9,12 @@
 
 pub(crate) mod backoff;
 pub(crate) mod enforce;
+mod flows;
 pub(crate) mod incoming;
 pub(crate) mod link;
 pub(crate) mod maphold;
 pub(crate) mod renewal;
+mod trust;
 
 use crate::control::backoff::Backoff;
 use crate::control::enforce::Enforcer;
@@ -111,7 +113,17 @@ impl Control {
                         backoff.reset();
                     }
                 }
-                Err(error) => self.lost(&error.to_string()),
+                Err(error) => {
+                    self.lost(&error.to_string());
+                    if matches!(error, LinkError::Unverified(..)) {
+                        let looking = self.newer_trust();
+                        let found = tokio::select! {
+                            found = looking => found,
+                            ending = answer_offline(requests, &self.link_state) => return ending,
+                        };
+                        self.take_newer_trust(found);
+                    }
+                }
             }
             let pause = backoff.pause();
             if let Some(ending) = self.offline(requests, tokio::time::sleep(pause)).await {

@@ -118,7 +118,7 @@ impl Https {
     ///
     /// # Errors
     /// See [`HttpsError`].
-    pub(crate) async fn fetch(&mut self, path: &'static str) -> Result<Bytes, HttpsError> {
+    pub(crate) async fn fetch(&mut self, path: &str) -> Result<Bytes, HttpsError> {
         let (status, body) = self.exchange(Method::GET, path, Bytes::new()).await?;
         if status == StatusCode::OK { Ok(body) } else { Err(self.malformed(status)) }
     }
@@ -145,7 +145,7 @@ impl Https {
     async fn exchange(
         &mut self,
         method: Method,
-        path: &'static str,
+        path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), HttpsError> {
         let broken = |why: String| HttpsError::Broken { address: self.address.clone(), why };

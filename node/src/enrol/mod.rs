@@ -7,6 +7,7 @@
 //! every attempt, because the coordinator refuses keys that it has seen.
 
 pub(crate) mod https;
+pub(crate) mod trust;
 
 use crate::clock::Clock;
 use crate::enrol::https::{Https, HttpsError};
@@ -22,7 +23,6 @@ use bulkhead_protocol::token::{Token, TokenKind};
 use std::path::Path;
 use std::sync::Arc;
 
-const PATH_TRUST: &str = "/enrol/v1/trust";
 const PATH_BEGIN: &str = "/enrol/v1/begin";
 const PATH_FINISH: &str = "/enrol/v1/finish";
 /// More control addresses than this in an answer are cut.
@@ -59,8 +59,8 @@ pub(crate) enum EnrolError {
     /// No coordinator of the token could be asked.
     #[error("no coordinator could be reached: {0}")]
     Unreachable(String),
-    /// What answered is not the coordinator that the token names.
-    #[error("{0} does not serve the trust document that the token pins: {1}")]
+    /// What answered is not the coordinator that the token names, or the one that was known.
+    #[error("{0} does not serve the trust document that was asked for: {1}")]
     WrongTrust(String, TrustError),
     /// The coordinator said no.
     #[error("the coordinator refused: {}{}", .0.message, .0.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
@@ -135,15 +135,8 @@ async fn converse(store: &Store, token: &Token, name: Option<&NodeName>) -> Resu
 async fn fetch_trust(token: &Token, wall: Timestamp) -> Result<(String, Trust), EnrolError> {
     let mut last = EnrolError::Unreachable("the token names none".into());
     for address in &token.coordinators {
-        let fetched = async {
-            let mut https = Https::connect_unverified(address, tls::unverified()?).await?;
-            Ok::<_, EnrolError>(https.fetch(PATH_TRUST).await?)
-        };
-        match fetched.await {
-            Ok(bytes) => match Trust::pinned(&bytes, token.trust, wall) {
-                Ok(trust) => return Ok((address.clone(), trust)),
-                Err(error) => last = EnrolError::WrongTrust(address.clone(), error),
-            },
+        match trust::pinned(address, token.trust, wall).await {
+            Ok(trust) => return Ok((address.clone(), trust)),
             Err(error) => last = error,
         }
     }

@@ -135,7 +135,11 @@ impl Held {
     /// # Errors
     /// Nothing changed.
     pub(crate) fn with_trust(&self, bytes: &[u8], wall: Timestamp) -> Result<Self, TrustError> {
-        let trust = self.trust.update(bytes, wall)?;
+        Ok(self.under(self.trust.update(bytes, wall)?, wall))
+    }
+
+    /// Everything that is held, judged under a trust document that follows on the one in force.
+    pub(crate) fn under(&self, trust: Trust, wall: Timestamp) -> Self {
         let mut next = self.clone();
         // A policy key may be gone (C9): what it signed goes with it. Revocations stay, because dropping them
         // would admit someone.
@@ -143,7 +147,7 @@ impl Held {
             next.policy = Arc::new(Policy::nobody());
         }
         next.trust = Arc::new(trust);
-        Ok(next)
+        next
     }
 
     /// Takes in a policy.
@@ -286,6 +290,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::fixture::{Domain, NOW, Person};
+    use bulkhead_acl::Subject;
+    use bulkhead_identity::Labels;
 
     fn held(domain: &Domain, me: &Person) -> Held {
         Held::enrolled(domain.trust(1), domain.verified(me))
@@ -301,6 +307,26 @@ mod tests {
         assert!(second.with_policy(&domain.policy(2, 7), NOW).is_err(), "other content");
         assert!(second.with_policy(&domain.policy(2, 0), NOW).is_ok(), "the same again");
         assert!(second.with_policy(&domain.policy(3, 0), NOW).is_ok(), "newer");
+    }
+
+    #[test]
+    fn new_labels_bring_another_slice_of_the_generation_that_is_held() {
+        let (domain, me) = (Domain::new(), Person::new("web", 1));
+        let slice = |generation, roles: &[&str], role: &str| {
+            let labels = Labels::parse(&format!("role={role}")).unwrap();
+            let name = domain.verified(&me).name().clone();
+            domain.slice(generation, roles, &Subject { name, labels })
+        };
+        let ids = |held: &Held| {
+            held.policy.rules().allow.iter().map(|rule| rule.id.to_string()).collect::<Vec<_>>()
+        };
+        let roles = ["db", "web"];
+        let first = held(&domain, &me).with_policy(&slice(2, &roles, "web"), NOW).unwrap();
+        assert_eq!(ids(&first), ["web"]);
+        let second = first.with_policy(&slice(2, &roles, "db"), NOW).unwrap();
+        assert_eq!((ids(&second), second.marks.generation), (vec!["db".to_owned()], Generation(2)));
+        assert!(first.with_policy(&slice(2, &["db"], "db"), NOW).is_err(), "of another content");
+        assert!(first.with_policy(&slice(1, &roles, "db"), NOW).is_err(), "of an older generation");
     }
 
     #[test]

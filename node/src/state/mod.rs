@@ -7,6 +7,8 @@
 
 pub(crate) mod dir;
 pub(crate) mod held;
+#[cfg(test)]
+mod stolen;
 
 use crate::device::netlink::Prefix;
 use crate::state::dir::{DirError, DirLock, SecretDir};

@@ -91,6 +91,7 @@ impl Domain {
             operator_threshold: 1,
             policy_keys: vec![key(3).public()],
             policy_threshold: 1,
+            sealed: Vec::new(),
             overlay_v6: ranges.0,
             overlay_v4: ranges.1,
             issued: begin,
@@ -126,6 +127,7 @@ impl Domain {
             serial: Serial(serial),
             not_before: Timestamp(START.0 - 60),
             not_after: member.not_after,
+            seal: None,
         };
         self.issuer.issue(&claims).unwrap()
     }
@@ -149,8 +151,9 @@ impl Domain {
             not_before: Timestamp(START.0 - 60),
             expires,
             rules: checked.rules,
+            seed: [7; 32],
         };
-        let bytes = bundle.sign(&[&self.policy_key]);
+        let bytes = bundle.whole_slice(&[&self.policy_key]);
         Arc::new(Policy::verify(&bytes, &self.trust, Generation(0), START).unwrap())
     }
 

@@ -3,9 +3,10 @@
 //!
 //! Attackers, who send what no engine would, are in `src/tests`.
 
-#![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, dead_code)]
 
 mod change;
+mod churn;
 mod craft;
 mod domain;
 mod net;
