@@ -76,6 +76,9 @@ pub(super) struct Deployment {
     pub(super) policy_key: IdentityKey,
     pub(super) issuer: Issuer,
     pub(super) trust: Arc<Trust>,
+    /// The complete signed policy.
+    pub(super) bundle: Vec<u8>,
+    /// All of it, as a node that may see all would hold it.
     pub(super) policy: Arc<Policy>,
     pub(super) revocations: Arc<Revocations>,
     /// The list by an operator, without an issuer's certificate.
@@ -126,6 +129,7 @@ impl Deployment {
             operator_threshold: 2,
             policy_keys: vec![policy_key.public()],
             policy_threshold: 1,
+            sealed: Vec::new(),
             overlay_v6: v6,
             overlay_v4: v4,
             issued: START,
@@ -142,9 +146,9 @@ impl Deployment {
         let bytes = list.sign(issuer.key(), Some(issuer.certificate()));
         let revocations = Arc::new(Revocations::verify(&bytes, &trust, Epoch(0), WALL).unwrap());
         let operator_revocations = list.sign(&operators[0], None);
-        let rules = rules(POLICY);
-        let bundle = sign_policy(&domain, &rules, 4, &policy_key);
-        let policy = Arc::new(Policy::verify(&bundle, &trust, Generation(0), WALL).unwrap());
+        let bundle = policy_bundle(&domain, POLICY, 4);
+        let policy = whole_policy(&bundle, &policy_key, &trust);
+        let bundle = bundle.sign(&[&policy_key]);
         let certify = |role, name: &str, seed, index, labels: &str| {
             let chain = issuer.issue(&claims(&domain, role, name, seed, index, labels)).unwrap();
             verify(&chain, &trust, &revocations, WALL).unwrap()
@@ -158,6 +162,7 @@ impl Deployment {
             policy_key,
             issuer,
             trust,
+            bundle,
             policy,
             revocations,
             operator_revocations,
@@ -174,8 +179,17 @@ impl Deployment {
 
     /// The policy of these rules at this generation.
     pub(super) fn policy_of(&self, text: &str, generation: u64) -> Arc<Policy> {
-        let bytes = sign_policy(&self.domain, &rules(text), generation, &self.policy_key);
-        Arc::new(Policy::verify(&bytes, &self.trust, Generation(0), WALL).unwrap())
+        whole_policy(&policy_bundle(&self.domain, text, generation), &self.policy_key, &self.trust)
+    }
+
+    /// The complete signed policy of these rules at this generation.
+    pub(super) fn bundle_of(&self, text: &str, generation: u64) -> Vec<u8> {
+        policy_bundle(&self.domain, text, generation).sign(&[&self.policy_key])
+    }
+
+    /// All rules of [`Self::bundle`].
+    pub(super) fn rules(&self) -> &RuleSet {
+        self.policy.rules()
     }
 
     /// A list that revokes web.
@@ -233,6 +247,7 @@ fn claims(domain: &TrustDomain, role: Role, name: &str, seed: u8, index: u32, la
         serial: serial(seed),
         not_before: START,
         not_after: END,
+        seal: None,
     }
 }
 
@@ -241,13 +256,17 @@ pub(super) fn rules(text: &str) -> RuleSet {
     bulkhead_acl::check(&sources, WALL).unwrap().rules
 }
 
-fn sign_policy(domain: &TrustDomain, rules: &RuleSet, generation: u64, key: &IdentityKey) -> Vec<u8> {
-    let bundle = Bundle {
+fn policy_bundle(domain: &TrustDomain, text: &str, generation: u64) -> Bundle {
+    Bundle {
         trust_domain: domain.clone(),
         generation: Generation(generation),
         not_before: START,
         expires: END,
-        rules: rules.clone(),
-    };
-    bundle.sign(&[key])
+        rules: rules(text),
+        seed: [7; 32],
+    }
+}
+
+fn whole_policy(bundle: &Bundle, key: &IdentityKey, trust: &Trust) -> Arc<Policy> {
+    Arc::new(Policy::verify(&bundle.whole_slice(&[key]), trust, Generation(0), WALL).unwrap())
 }

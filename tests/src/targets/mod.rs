@@ -6,6 +6,7 @@
 // A law that cannot be checked any further is a broken law.
 #![allow(clippy::unwrap_used)]
 
+mod bundle;
 mod conversation;
 mod deployment;
 mod ip;
@@ -15,11 +16,12 @@ mod seeds;
 mod signed;
 mod wire;
 
+pub use bundle::{bundle, slice};
 pub use conversation::conversation;
 pub use packets::{datagram, host_packet, packet};
-pub use policy::{policy_text, ports, selector};
+pub use policy::{hours, policy_text, ports, selector};
 pub use seeds::{Seed, seeds};
-pub use signed::{bundle, certificate, chain, name, request, revocations, trust};
+pub use signed::{certificate, chain, name, request, revocations, seal, trust};
 pub use wire::{api_body, frame, map, receipt, to_coordinator, to_node, token};
 
 /// A target; answers whether the bytes were taken for what they are meant to be, so that a corpus of which
@@ -36,6 +38,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("datagram", datagram),
     ("frame", frame),
     ("host_packet", host_packet),
+    ("hours", hours),
     ("map", map),
     ("name", name),
     ("packet", packet),
@@ -44,7 +47,9 @@ pub const ALL: &[(&str, Target)] = &[
     ("receipt", receipt),
     ("request", request),
     ("revocations", revocations),
+    ("seal", seal),
     ("selector", selector),
+    ("slice", slice),
     ("to_coordinator", to_coordinator),
     ("to_node", to_node),
     ("token", token),

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use bulkhead_acl::format::format;
 use bulkhead_acl::{
-    Bundle, Checked, Diagnostic, Polarity, Policy, PortSet, Rule, RuleSet, Selector, Service, Severity,
-    Sources, Subject, check,
+    Bundle, Checked, Diagnostic, Hours, Polarity, Policy, PortSet, Rule, RuleSet, Selector, Service,
+    Severity, Sources, Subject, check,
 };
-use bulkhead_identity::{Generation, Labels, NodeName};
+use bulkhead_identity::{Generation, Labels, NodeName, Timestamp};
 
 use super::deployment::{ACME, END, START, WALL};
 
@@ -30,11 +31,15 @@ pub fn policy_text(data: &[u8]) -> bool {
             assert!(forward.warnings.iter().all(|found| found.severity == Severity::Warning));
             assert_travels(&forward.rules);
             assert_one_answer(&forward.rules);
+            assert_formatting_changes_nothing(&files, &forward.rules);
         }
         (Err(found), Err(_)) => {
             assert!(found.iter().any(|found| found.severity == Severity::Error), "refused without an error");
         }
         (Ok(_), Err(found)) | (Err(found), Ok(_)) => panic!("order of files counts: {found:?}"),
+    }
+    for formatted in files.iter().filter_map(|text| format(text).ok()) {
+        assert_eq!(format(&formatted).as_ref(), Ok(&formatted), "formatted twice is not formatted once");
     }
     let shown = forward.as_ref().map_or_else(|found| found, |checked| &checked.warnings);
     shown.iter().for_each(|found| assert_shows(found, &files));
@@ -44,6 +49,13 @@ pub fn policy_text(data: &[u8]) -> bool {
 fn checked(files: &[&str], names: [&str; 4]) -> Result<Checked, Vec<Diagnostic>> {
     let named = names.iter().zip(files).map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
     check(&Sources(named.collect::<BTreeMap<_, _>>()), WALL)
+}
+
+fn assert_formatting_changes_nothing(files: &[&str], rules: &RuleSet) {
+    let formatted: Vec<_> = files.iter().map(|text| format(text).unwrap()).collect();
+    let formatted: Vec<_> = formatted.iter().map(String::as_str).collect();
+    let again = checked(&formatted, ["a.toml", "b.toml", "c.toml", "d.toml"]).unwrap();
+    assert_eq!(without_places(&again.rules), without_places(rules), "the layout counts");
 }
 
 fn without_places(rules: &RuleSet) -> RuleSet {
@@ -61,8 +73,9 @@ fn assert_travels(rules: &RuleSet) {
         not_before: START,
         expires: END,
         rules: rules.clone(),
+        seed: [7; 32],
     };
-    let bytes = bundle.sign(&[&ACME.policy_key]);
+    let bytes = bundle.whole_slice(&[&ACME.policy_key]);
     let policy = Policy::verify(&bytes, &ACME.trust, Generation(0), WALL).unwrap();
     assert_eq!(policy.rules(), rules);
 }
@@ -120,6 +133,23 @@ fn assert_shows(found: &Diagnostic, files: &[&str]) {
     } else {
         assert_eq!((found.file.as_str(), found.line), ("", 0));
     }
+}
+
+/// Hours as text: one value has one text, and a change is where the answer changes.
+pub fn hours(data: &[u8]) -> bool {
+    let Ok(hours) = Hours::parse(&String::from_utf8_lossy(data)) else { return false };
+    let shown = hours.to_string();
+    assert_eq!(Hours::parse_canonical(&shown).as_ref(), Ok(&hours), "{shown:?}");
+    let mut wall = WALL;
+    for _ in 0..8 {
+        let Some(change) = hours.next_change(wall) else { break };
+        assert!(wall < change && hours.contains(change) != hours.contains(wall), "{shown:?} at {change:?}");
+        assert_eq!(hours.contains(Timestamp(change.0 - 1)), hours.contains(wall), "{shown:?} at {change:?}");
+        wall = change;
+    }
+    // Without a change it is the whole week.
+    assert!(wall > WALL || hours.contains(wall), "{shown:?}");
+    true
 }
 
 /// A selector as text, or as it stands in a bundle.

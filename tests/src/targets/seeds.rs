@@ -1,9 +1,11 @@
 //! Real values to start from, one list for each target. They are what `tests/fuzz/corpus` holds.
 
-use bulkhead_acl::{PortSet, Selector};
-use bulkhead_identity::{Chain, ChallengeKey, Epoch, Generation, NodeName, Signed, TrustDocument};
+use bulkhead_acl::{PortSet, Selector, Service, SignedBundle, Subject};
+use bulkhead_identity::{
+    Chain, ChallengeKey, Epoch, Generation, LabelKey, Labels, NodeName, Seal, Signed, TrustDocument,
+};
 use bulkhead_protocol::PROTOCOL_VERSION;
-use bulkhead_protocol::control::{Endpoint, ToCoordinator, ToNode};
+use bulkhead_protocol::control::{Endpoint, FlowReport, ToCoordinator, ToNode};
 use bulkhead_protocol::frame;
 use bulkhead_protocol::map::{MapPeer, MapSequence, MapUpdate, PeerMap};
 use bulkhead_protocol::token::{Token, TokenKind};
@@ -11,12 +13,13 @@ use data_encoding::BASE64URL_NOPAD;
 use minicbor::Encode;
 use zeroize::Zeroizing;
 
+use super::bundle::unsigned;
 use super::deployment::{
     ACME, DB, POLICY, WALL, WEB, certificate_request, challenge, db_tunnel, receipt, tunnel_key, web_tunnel,
 };
 use super::ip;
 use super::packets::{Attacker, addresses_of};
-use super::signed::enveloped;
+use super::signed::{enveloped, honest_statement};
 
 /// A file of a corpus: its name and bytes.
 pub type Seed = (&'static str, Vec<u8>);
@@ -36,6 +39,12 @@ pub fn seeds(target: &str) -> Vec<Seed> {
             ("to_coordinator", to_coordinator().iter().flat_map(|(_, message)| framed(message)).collect()),
         ],
         "host_packet" => host_packets(),
+        "hours" => texts(&[
+            ("working_days", "Mon-Fri 06:00-22:00 Europe/Berlin"),
+            ("nights", "Fri-Sun,Wed 22:30-05:00 America/New_York"),
+            ("always", "Mon-Sun 00:00-24:00 UTC"),
+            ("lord_howe", "Sun 01:30-02:30 Australia/Lord_Howe"),
+        ]),
         "map" => vec![("snapshot_and_deltas", map_updates().iter().flat_map(framed).collect())],
         "name" => texts(&[
             ("trust_domain", "acme.example"),
@@ -48,7 +57,9 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         "receipt" => vec![("signed", body(&receipt()))],
         "request" => vec![("signed", body(&certificate_request()))],
         "revocations" => lists(),
+        "seal" => seals(),
         "selector" => selectors(),
+        "slice" => slices(),
         "to_coordinator" => bodies(&to_coordinator()),
         "to_node" => bodies(&to_node()),
         "token" => tokens(),
@@ -78,13 +89,34 @@ fn payload(signed: &[u8]) -> Vec<u8> {
 }
 
 fn bundles() -> Vec<Seed> {
-    let at = |generation| payload(ACME.policy_of(POLICY, generation).bytes());
+    // Of one generation there is one signed content: what is to be signed again comes without.
+    let at = |text, generation| unsigned(&ACME.bundle_of(text, generation));
     vec![
-        ("signed", ACME.policy.bytes().to_vec()),
-        ("payload", payload(ACME.policy.bytes())),
-        ("payload_older", at(3)),
-        ("payload_newer", at(5)),
+        ("signed", ACME.bundle.clone()),
+        ("older", at(POLICY, 3)),
+        ("newer", at(POLICY, 5)),
+        ("nobody", at("version = 1", 5)),
     ]
+}
+
+fn slices() -> Vec<Seed> {
+    let bundle = |bytes: &[u8]| SignedBundle::verify(bytes, &ACME.trust, Generation(0), WALL).unwrap();
+    let held = bundle(&ACME.bundle);
+    let stranger = Subject { name: NodeName::parse("stranger").unwrap(), labels: Labels::default() };
+    vec![
+        ("of_web", held.slice(&Subject::from(&ACME.web))),
+        ("of_db", held.slice(&Subject::from(&ACME.db))),
+        ("of_a_stranger", held.slice(&stranger)),
+        ("whole", ACME.policy.bytes().to_vec()),
+        ("newer", unsigned(&bundle(&ACME.bundle_of(POLICY, 5)).slice(&Subject::from(&ACME.db)))),
+    ]
+}
+
+fn seals() -> Vec<Seed> {
+    let [one, other] = &ACME.operators;
+    let honest = Seal::sign(&honest_statement(), &[one, other]).unwrap();
+    let half = Seal::sign(&honest_statement(), &[one]).unwrap();
+    vec![("signed", honest.encode()), ("by_one", half.encode())]
 }
 
 fn trust_documents() -> Vec<Seed> {
@@ -93,11 +125,14 @@ fn trust_documents() -> Vec<Seed> {
         let document = TrustDocument { version: Epoch(version), ..ACME.trust.document().clone() };
         payload(&document.sign(&[one, other]))
     };
+    let sealed = ["env", "idp.group"].map(|key| LabelKey::parse(key).unwrap());
+    let sealed = TrustDocument { version: Epoch(3), sealed: sealed.into(), ..ACME.trust.document().clone() };
     vec![
         ("signed", ACME.trust.bytes().to_vec()),
         ("payload", payload(ACME.trust.bytes())),
         ("payload_older", at(1)),
         ("payload_newer", at(3)),
+        ("payload_sealed", payload(&sealed.sign(&[one, other]))),
     ]
 }
 
@@ -116,11 +151,12 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
     let mut messages = vec![
         ("welcome", ToNode::Welcome { protocol: PROTOCOL_VERSION, wall: WALL, observed: Endpoint(WEB) }),
         ("trust", ToNode::Trust { document: vec![1; 40] }),
-        ("policy", ToNode::Policy { bundle: vec![2; 40] }),
+        ("policy", ToNode::Policy { slice: vec![2; 40] }),
         ("revocations", ToNode::Revocations { list: vec![3; 40] }),
         ("challenge", ToNode::RenewChallenge { challenge, key: ChallengeKey(*key.public().as_bytes()) }),
         ("certificate", ToNode::Certificate { chain: ACME.web.chain().clone() }),
         ("refused", refused),
+        ("want_flows", ToNode::WantFlows { ask: 7 }),
     ];
     let [snapshot, delta, _] = map_updates();
     messages.extend([("snapshot", ToNode::Map(snapshot)), ("delta", ToNode::Map(delta))]);
@@ -145,6 +181,12 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
         map: MapSequence(9),
         receipt: receipt(),
     };
+    let flow = |outbound, service: &str| FlowReport {
+        peer: NodeName::parse("web").unwrap(),
+        outbound,
+        service: Service::parse(service).unwrap(),
+    };
+    let flows = vec![flow(false, "tcp/5432"), flow(true, "icmp")];
     vec![
         ("hello", hello),
         ("endpoints", ToCoordinator::Endpoints { wireguard_port: 51820, endpoints }),
@@ -153,6 +195,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
         ("renew", ToCoordinator::RenewFinish { request: certificate_request() }),
         ("refused", ToCoordinator::Refused { what: "policy".to_owned(), why: "it expired".to_owned() }),
         ("leave", ToCoordinator::Leave),
+        ("flows", ToCoordinator::Flows { ask: 7, flows, truncated: false }),
     ]
 }
 
@@ -198,6 +241,18 @@ fn api_bodies() -> Vec<Seed> {
         ("policy_text", r#"{"sources":{"a.toml":"version = 1\n"},"base":4,"message":"first"}"#),
         ("can", r#"{"from":"web","to":"db","service":"tcp/5432"}"#),
         ("rollback", r#"{"generation":3}"#),
+        (
+            "signed_policy",
+            r#"{"schema":"bulkhead.signed-policy/1","sources":{"a.toml":"version = 1\n"},"bundle":"AQID","fallback":"BAUG"}"#,
+        ),
+        ("staged", r#"{"sources":{},"confirm_within":300,"overrides":{"failing_tests":true}}"#),
+        ("trust_apply", r#"{"document":"AQID","overrides":{"policy":true}}"#),
+        ("set_seal", r#"{"seal":"AQID"}"#),
+        ("confirm", r#"{"generation":4,"without":["web"]}"#),
+        (
+            "flows",
+            r#"{"flows":[{"from":"web","to":"db","service":"tcp/5432"}],"silent":["plc"],"truncated":false}"#,
+        ),
     ])
 }
 

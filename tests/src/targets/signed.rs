@@ -4,65 +4,14 @@
 //! Documents are put in twice: as they come, where nobody but us can have signed them; and as a payload that we
 //! sign, so that what lies behind the signature is reached too.
 
-use bulkhead_acl::{Bundle, Decision, Direction, Policy, Service, Subject, Verdict};
-use bulkhead_identity::signed::{CONTEXT_POLICY, CONTEXT_RECEIPT, CONTEXT_REVOCATIONS, CONTEXT_TRUST};
+use bulkhead_identity::signed::{CONTEXT_REVOCATIONS, CONTEXT_TRUST};
 use bulkhead_identity::{
-    Certificate, CertificateRequest, Chain, Epoch, Generation, IdentityKey, LabelKey, LabelValue, Labels,
-    NodeName, Revocations, Signed, SpiffeId, Trust, TrustDomain, TrustHash, range, verify,
+    Certificate, CertificateRequest, Chain, Claims, Epoch, IdentityKey, LabelKey, LabelValue, Labels,
+    NodeName, Revocations, Seal, SealedLabels, Signed, SpiffeId, Trust, TrustDocument, TrustDomain,
+    TrustHash, range, verify,
 };
 
 use super::deployment::{ACME, WALL, certificate_request, challenge};
-
-/// A policy bundle.
-pub fn bundle(data: &[u8]) -> bool {
-    let (trust, held) = (&ACME.trust, &ACME.policy);
-    let untouched = Policy::verify(data, trust, Generation(0), WALL);
-    if let Ok(policy) = &untouched {
-        assert_eq!(payload(data), payload(held.bytes()), "a bundle that was never signed");
-        assert_eq!(policy.rules(), held.rules());
-    }
-    let signed = Signed::sign(CONTEXT_POLICY, data.to_vec(), &[&ACME.policy_key]).encode();
-    let accepted = Policy::verify(&signed, trust, Generation(0), WALL);
-    if let Ok(policy) = &accepted {
-        assert_bundle_survives(data, policy);
-        assert_permits_as_decided(policy);
-        if let Ok(next) = held.replace(&signed, trust, WALL) {
-            assert!(next.generation() > held.generation() || payload(held.bytes()).as_deref() == Some(data));
-        }
-    }
-    // The same bytes signed by another key, or for another purpose, are nothing.
-    for other in [
-        Signed::sign(CONTEXT_POLICY, data.to_vec(), &[&ACME.operators[0], ACME.issuer.key()]),
-        Signed::sign(CONTEXT_RECEIPT, data.to_vec(), &[&ACME.policy_key]),
-    ] {
-        assert!(Policy::verify(&other.encode(), trust, Generation(0), WALL).is_err());
-    }
-    untouched.is_ok() || accepted.is_ok()
-}
-
-fn assert_bundle_survives(payload: &[u8], policy: &Policy) {
-    let bundle: Bundle = minicbor::decode(payload).unwrap();
-    assert_eq!((policy.rules(), policy.generation()), (&bundle.rules, bundle.generation));
-    assert!(bundle.not_before <= WALL && WALL < policy.expires() && bundle.generation > Generation(0));
-    assert_eq!(bundle.trust_domain, ACME.domain);
-    let again = Policy::verify(&bundle.sign(&[&ACME.policy_key]), &ACME.trust, Generation(0), WALL).unwrap();
-    assert_eq!(again.rules(), policy.rules());
-}
-
-/// A permit is what the rules decide, in both directions.
-fn assert_permits_as_decided(policy: &Policy) {
-    let (me, peer) = (Subject::from(&ACME.db), Subject::from(&ACME.web));
-    let permit = policy.permit(&ACME.db, &ACME.web, WALL);
-    for service in [Service::Tcp(5432), Service::Tcp(443), Service::Udp(5000), Service::Echo, Service::Ip(47)]
-    {
-        for (direction, from, to) in [(Direction::Inbound, &peer, &me), (Direction::Outbound, &me, &peer)] {
-            let verdict = permit.as_ref().map(|permit| permit.verdict(direction, service, WALL));
-            let allowed = matches!(verdict, Some(Verdict::Allow(_)));
-            let decided = policy.rules().decide(from, to, service, WALL);
-            assert_eq!(allowed, matches!(decided, Decision::Allowed { .. }), "{service}: {decided:?}");
-        }
-    }
-}
 
 /// A trust document.
 pub fn trust(data: &[u8]) -> bool {
@@ -190,6 +139,46 @@ fn is_verified(chain: &Chain) -> bool {
         range::contains_v6(document.overlay_v6, own.v6) && range::contains_v4(document.overlay_v4, own.v4)
     }));
     true
+}
+
+/// Sealed labels: what two operators signed over exactly this, and nothing else.
+pub fn seal(data: &[u8]) -> bool {
+    let Ok(seal) = Seal::decode(data) else { return false };
+    assert_eq!(Seal::decode(&seal.encode()).as_ref(), Ok(&seal));
+    let sealed: Vec<LabelKey> = ["env", "role"].map(|key| LabelKey::parse(key).unwrap()).into();
+    let trust = TrustDocument { sealed, ..ACME.trust.document().clone() };
+    let untouched = seal.verify(&trust).is_ok();
+    assert!(!untouched || *seal.statement() == honest_statement(), "a seal that no operator signed");
+    let [one, other] = &ACME.operators;
+    let statement = seal.statement();
+    for (operators, enough) in
+        [(&[one, other][..], true), (&[one], false), (&[one, one], false), (&[], false)]
+    {
+        let signed = Seal::sign(statement, operators).unwrap();
+        assert_eq!(signed.statement(), statement);
+        assert_eq!(signed.verify(&trust).is_ok(), enough && statement.trust_domain == ACME.domain);
+        // It confers its labels on its node, and on nobody else.
+        let web = ACME.web.claims();
+        let claims = Claims { seal: Some(signed), ..web.clone() };
+        let is_webs = statement.name == web.id.name && statement.identity_key == web.identity_key;
+        let lasting = statement.not_after >= web.not_after;
+        let exact = statement.labels == trust.sealed_among(&web.labels);
+        let expected = enough && statement.trust_domain == ACME.domain && is_webs && lasting && exact;
+        assert_eq!(claims.check_seal(&trust).is_ok(), expected);
+    }
+    untouched
+}
+
+/// What the corpus seals: both labels of `web`.
+pub(super) fn honest_statement() -> SealedLabels {
+    let web = ACME.web.claims();
+    SealedLabels {
+        trust_domain: ACME.domain.clone(),
+        name: web.id.name.clone(),
+        identity_key: web.identity_key,
+        labels: web.labels.clone(),
+        not_after: web.not_after,
+    }
 }
 
 /// A certificate request: only the holder of both keys answers the challenge.

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use bulkhead_identity::NodeName;
 use bulkhead_protocol::admin;
-use bulkhead_protocol::control::{MAX_ENDPOINTS, MAX_TEXT_BYTES, ToCoordinator, ToNode};
+use bulkhead_protocol::control::{MAX_ENDPOINTS, MAX_REPORTED_FLOWS, MAX_TEXT_BYTES, ToCoordinator, ToNode};
 use bulkhead_protocol::enrol::{ApiError, BeginRequest, BeginResponse, FinishRequest, FinishResponse};
 use bulkhead_protocol::frame::{self, FrameError, HEADER_BYTES, MAX_FRAME_BYTES};
 use bulkhead_protocol::map::{MapPeer, MapUpdate, PeerMap};
@@ -37,7 +37,8 @@ pub fn to_node(data: &[u8]) -> bool {
         | ToNode::Policy { .. }
         | ToNode::Revocations { .. }
         | ToNode::RenewChallenge { .. }
-        | ToNode::Certificate { .. } => {}
+        | ToNode::Certificate { .. }
+        | ToNode::WantFlows { .. } => {}
     }
     true
 }
@@ -52,6 +53,7 @@ pub fn to_coordinator(data: &[u8]) -> bool {
         }
         ToCoordinator::Endpoints { endpoints, .. } => assert!(endpoints.len() <= MAX_ENDPOINTS),
         ToCoordinator::Refused { what, why } => assert_printable(&[&what, &why]),
+        ToCoordinator::Flows { flows, .. } => assert!(flows.len() <= MAX_REPORTED_FLOWS),
         ToCoordinator::Acknowledge { .. }
         | ToCoordinator::WantSnapshot
         | ToCoordinator::RenewBegin
@@ -136,6 +138,12 @@ pub fn api_body(data: &[u8]) -> bool {
         json_again::<admin::Revoke>,
         json_again::<admin::PolicyText>,
         json_again::<admin::Rollback>,
+        json_again::<admin::Confirm>,
+        json_again::<admin::SignedPolicy>,
+        json_again::<admin::PolicyCurrent>,
+        json_again::<admin::LiveFlows>,
+        json_again::<admin::TrustApply>,
+        json_again::<admin::SetSeal>,
         json_again::<admin::Can>,
         json_again::<admin::NodeList>,
         json_again::<admin::AuditPage>,
