@@ -39,7 +39,7 @@ pub(crate) struct Findings<'a> {
     all_excused: bool,
 }
 
-/// Beyond so many findings no more spelling suggestions are looked for.
+/// Beyond so many findings no more suggestions are looked for.
 const MAX_SUGGESTIONS: usize = 100;
 /// So many known words are compared with a misspelt one.
 const MAX_CANDIDATES: usize = 1000;
@@ -144,16 +144,19 @@ impl<'a> Findings<'a> {
         Place { file: place.file, span: first + part.start..first + part.end }
     }
 
+    /// Whether so little was found that advice which takes work is still given.
+    pub(crate) fn gives_advice(&self) -> bool {
+        self.found.len() + self.dropped <= MAX_SUGGESTIONS
+    }
+
     /// `did you mean …?` for the candidate that is closest to `word`, if any is close.
     pub(crate) fn did_you_mean<'c>(
         &self,
         word: &str,
         candidates: impl Iterator<Item = &'c str>,
     ) -> Option<String> {
-        if self.found.len() + self.dropped > MAX_SUGGESTIONS {
-            return None;
-        }
-        closest(word, candidates).map(|closest| format!("did you mean {closest:?}?"))
+        let closest = if self.gives_advice() { closest(word, candidates) } else { None };
+        closest.map(|closest| format!("did you mean {closest:?}?"))
     }
 
     /// From now on no name is unknown that may be defined in `file`, which cannot be read.

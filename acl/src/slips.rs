@@ -54,6 +54,7 @@ fn first_word(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default().trim_end_matches(',')
 }
 
+/// Words and signs for and, or, not.
 fn connective(text: &str, rest: &str, marked: &str) -> Option<String> {
     let found = |word, sign| marked.contains(sign) || first_word(rest).eq_ignore_ascii_case(word);
     // With spaces around them the signs are words too.
@@ -101,7 +102,7 @@ fn colon(marked: &str, after: &str) -> Option<String> {
 fn sign(before: &str, rest: &str, marked: &str) -> Option<String> {
     let last = before.rsplit(',').next().unwrap_or_default().trim();
     let help = match rest.chars().next() {
-        Some('=') if last.starts_with('!') => return rewritten(&format!("{}!{rest}", &last[1..])),
+        Some('=') if last.starts_with('!') => return rewritten(&format!("{}!{rest}", last[1..].trim())),
         Some('(') => "several values are written `env in (prod, stage)`",
         Some('*') if !last.is_empty() => {
             "there are no wildcards: name the label alone for any value, or list the values"
@@ -300,7 +301,7 @@ pub(crate) fn key(what: &str, key: &str) -> Option<String> {
         }
         ("policy file", "rule" | "rules" | "permit" | "accept") => "allow",
         ("allow rule" | "never rule", "name") => "id",
-        ("allow rule" | "never rule", "source" | "src") | ("test", "source" | "src") => "from",
+        ("allow rule" | "never rule" | "test", "source" | "src") => "from",
         ("allow rule" | "never rule" | "test", "destination" | "dest" | "dst") => "to",
         ("allow rule" | "never rule", "description" | "comment" | "reason") => "why",
         ("allow rule" | "never rule", "expires") => "until",

@@ -84,7 +84,8 @@ fn lint_sides(extended: &Extended<'_>, findings: &mut Findings<'_>) {
         // That user: matches nobody yet has been said.
         let person = selector.terms().iter().any(|term| matches!(term, Term::User { .. }));
         if let (true, false, Some(Located { value, place })) = (region.is_empty(), person, text) {
-            let (why, help) = slips::contradiction(selector.terms()).unzip();
+            let terms = if findings.gives_advice() { selector.terms() } else { &[] };
+            let (why, help) = slips::contradiction(terms).unzip();
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             let message = format!("{value:?} matches no identity{why}");
             findings.warning(Code::MatchesNobody, place, message, help.flatten());

@@ -124,19 +124,20 @@ deny = ["tcp/1-2"]
        |      ^^^^^^^^^
     help: write { labels = { … } } with exact labels
 
-    a.toml:21:8: error[BH-P017]: `env=prod, env!=prod` matches nobody
+    a.toml:21:8: error[BH-P017]: `env=prod, env!=prod` matches nobody: no value of env is left
     21 | from = "env=prod, env!=prod"
        |        ^^^^^^^^^^^^^^^^^^^^^
     help: write { labels = { … } } with exact labels
 
-    a.toml:22:6: error[BH-P017]: `env=prod, !env` matches nobody
+    a.toml:22:6: error[BH-P017]: `env=prod, !env` matches nobody: `!env` matches only where env is missing
     22 | to = "env=prod, !env"
        |      ^^^^^^^^^^^^^^^^
     help: write { labels = { … } } with exact labels
 
-    a.toml:23:9: error[BH-P012]: a test asks about single services: "tcp/1-2" is a range; name one port, for example tcp/443
+    a.toml:23:9: error[BH-P012]: a test asks about single services; "tcp/1-2" is more than that
     23 | deny = ["tcp/1-2"]
        |         ^^^^^^^^^
+    help: name single ports, for example "tcp/443"
     "#);
 }
 
@@ -228,9 +229,10 @@ to = "env"
        |        ^^^^^^^^^^^
     help: write `env, env!=prod` to say so
 
-    a.toml:16:6: warning[BH-P105]: "env=prod, env=stage" matches no identity
+    a.toml:16:6: warning[BH-P105]: "env=prod, env=stage" matches no identity: a node has one env
     16 | to = "env=prod, env=stage"
        |      ^^^^^^^^^^^^^^^^^^^^^
+    help: for either write `env in (prod, stage)`
 
     a.toml:18:9: warning[BH-P103]: rule old held until 2020-01-01T00:00:00Z
     18 | until = 2020-01-01T00:00:00Z

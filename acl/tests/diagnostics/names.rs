@@ -48,10 +48,12 @@ fine = "env=prod"
     a.toml:6:6: error[BH-P008]: groups contain each other: @a -> @b -> @c -> @a
     6 | c = "@a"
       |      ^^
+    help: remove @a from c
 
     a.toml:7:9: error[BH-P008]: groups contain each other: @self -> @self
     7 | self = "@self"
       |         ^^^^^
+    help: remove @self from self
     "#);
 }
 

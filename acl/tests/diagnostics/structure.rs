@@ -27,9 +27,10 @@ nonsense = 1
         ),
     ]);
     insta::assert_snapshot!(shown, @r#"
-    a.toml:4:16: error[BH-P001]: invalid basic string, expected `"`
+    a.toml:4:16: error[BH-P001]: not TOML: invalid basic string, expected `"`
     4 | web = "env=prod
       |                ^
+    help: a text begins and ends with `"`, on one line
 
     b.toml:8:1: error[BH-P003]: allow rule has no key "nonsense"
     8 | nonsense = 1
@@ -130,14 +131,17 @@ until = "tomorrow"
     a.toml:8:8: error[BH-P004]: from must be text in quotes, found array
     8 | from = ["*"]
       |        ^^^^^
+    help: write one text: terms joined by `,` must all hold; for either write a second rule
 
     a.toml:10:9: error[BH-P004]: ports must be a list of texts, found string
     10 | ports = "tcp/1"
        |         ^^^^^^^
+    help: write ["tcp/1"]
 
     a.toml:11:9: error[BH-P004]: until must be a time without quotes, found string
     11 | until = "tomorrow"
        |         ^^^^^^^^^^
+    help: write it like until = 2027-06-30T18:00:00Z
     "#);
 }
 
@@ -212,6 +216,7 @@ empty = ""
     a.toml:4:30: error[BH-P006]: expected `,` or `)`, but the selector ends here
     4 | web = "env=prod, role in (web"
       |                              ^
+    help: write "env=prod, role in (web)"
 
     a.toml:5:13: error[BH-P006]: label value "Prod" has a character other than a-z, 0-9, dot, underscore and dash
     5 | case = "env=Prod"
@@ -226,5 +231,6 @@ empty = ""
     a.toml:7:10: error[BH-P006]: expected a label, @group, node:NAME or `*`, but the selector ends here
     7 | empty = ""
       |          ^
+    help: write `*` for every identity
     "#);
 }
