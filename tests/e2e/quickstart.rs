@@ -36,7 +36,7 @@ fn two_quick_starts_at_once_do_the_job_and_leave_nothing() {
     for (id, output) in ids.into_iter().zip(outputs) {
         let text = format!("{}{}", output.stdout, output.stderr);
         assert_eq!(output.code, 0, "{text}");
-        for fact in ["psql", "nmap", "revoke"] {
+        for fact in ["psql", "nmap", "policy plan", "--confirm-within", "revoke"] {
             assert!(text.contains(fact), "{id} shows {fact}: {text}");
         }
         assert_eq!(traces(id), Vec::<String>::new());

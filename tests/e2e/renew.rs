@@ -23,7 +23,7 @@ fn serial(node: &Node) -> String {
 }
 
 /// Sends blocks until told to stop, and demands every byte back; returns how many.
-fn bulk(mut stream: TcpStream, stop: Arc<AtomicBool>) -> JoinHandle<usize> {
+pub(crate) fn bulk(mut stream: TcpStream, stop: Arc<AtomicBool>) -> JoinHandle<usize> {
     std::thread::spawn(move || {
         let (mut block, mut back) = (vec![0; 64 << 10], vec![0; 64 << 10]);
         let mut bytes = 0_usize;

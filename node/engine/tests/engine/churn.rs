@@ -1,7 +1,10 @@
 //! L12: ten thousand signed policies, one after the other, under traffic both ways through two engines. Whatever
 //! is delivered was admitted, at the sender and at the receiver, by a policy that was in force or being applied
 //! while it passed; and afterwards only the last policy counts.
-#![expect(clippy::disallowed_methods, reason = "the pace is printed, and threads that flood take their own time")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the pace is printed, and threads that flood take their own time"
+)]
 
 use crate::craft::{ACK, RST, SYN, Segment, tcp, udp};
 use crate::domain::{DAY, Domain, START};
