@@ -182,6 +182,8 @@ codes! {
     Unused = "BH-P113",
     /// More pairs of rules than are compared with each other.
     PairsNotCompared = "BH-P114",
+    /// A node with a label that the schema does not know.
+    NodeOutsideSchema = "BH-P115",
 }
 
 #[cfg(test)]

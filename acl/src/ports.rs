@@ -69,6 +69,21 @@ impl serde::Serialize for Service {
     }
 }
 
+impl From<Service> for PortSet {
+    fn from(service: Service) -> Self {
+        let one = |port| Ranges(vec![(port, port)]);
+        let mut set = Self::default();
+        match service {
+            Service::Tcp(port) => set.tcp = one(port),
+            Service::Udp(port) => set.udp = one(port),
+            Service::Sctp(port) => set.sctp = one(port),
+            Service::Echo => set.echo = true,
+            Service::Ip(number) => set.ip = one(u16::from(number)),
+        }
+        set
+    }
+}
+
 /// A set of services as sorted disjoint ranges per protocol. `default()` is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortSet {

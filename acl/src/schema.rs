@@ -49,6 +49,14 @@ impl Schema {
         self.labels.iter().filter(|(_, label)| label.sealed).map(|(key, _)| key)
     }
 
+    /// Whether a node may carry this label: one that is not declared, or has another value, no question about
+    /// everyone there may be reckons with.
+    #[must_use]
+    pub fn knows(&self, key: &LabelKey, value: &LabelValue) -> bool {
+        let free = self.labels.is_empty() || key.as_str().starts_with(IDP_PREFIX);
+        free || self.labels.contains_key(key) && self.values(key).is_none_or(|known| known.contains(value))
+    }
+
     pub(crate) fn new(statements: &[LabelStatement], findings: &mut Findings<'_>) -> Self {
         let (mut schema, mut places) = (Self::default(), BTreeMap::new());
         if let Some(statement) = statements.get(MAX_DECLARED_LABELS) {

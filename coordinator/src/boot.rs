@@ -11,7 +11,7 @@ use crate::state_dir::{POLICY_KEY, StateDir};
 use crate::store::{Snapshot, Store};
 use anyhow::{Context, Result};
 use bulkhead_coordinator_engine::{Config, Coordinator, Event, ReplayError, State};
-use bulkhead_identity::{IdentityKey, Timestamp, Trust};
+use bulkhead_identity::{Draft, IdentityKey, Timestamp, Trust};
 
 /// Why the journal cannot be turned into a state.
 #[derive(Debug, thiserror::Error)]
@@ -113,10 +113,14 @@ fn apply(state: &mut State, frame: &Frame) -> Result<(), ReplayFailure> {
     state.replay(&event).map_err(|source| ReplayFailure::Unfit { sequence, source })
 }
 
-/// The trust document that `init` made, judged as of the last moment at which it was in force.
+/// The trust document that `init` made, judged as of the last moment at which it was in force: when another followed
+/// on it, or when it expired, whichever was first. Whether the last of all has expired is for
+/// [`State::trust_in_force`] to say.
 fn first_trust(directory: &StateDir, state: &State, wall: Timestamp) -> Result<Trust> {
     let bytes = directory.read("trust.cbor")?;
-    let judged = state.first_trust_until().unwrap_or(wall);
+    let draft = Draft::read(&bytes).context("trust.cbor is damaged")?;
+    let last = Timestamp(draft.document().expires.0.saturating_sub(1));
+    let judged = state.first_trust_until().unwrap_or(wall).min(last);
     Trust::stored(&bytes, judged).context("trust.cbor does not verify")
 }
 
@@ -170,4 +174,38 @@ fn policy_keys(directory: &StateDir) -> Result<Vec<IdentityKey>> {
     }
     tracing::info!("there is no {POLICY_KEY}: policy is signed elsewhere (`bulkheadctl policy sign`)");
     Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{first_trust, trust_in_force};
+    use crate::init::init;
+    use crate::state_dir::StateDir;
+    use bulkhead_coordinator_engine::{Actor, Change, Event, State};
+    use bulkhead_identity::{Draft, Epoch, IdentityKey, Timestamp, TrustDomain};
+    use std::time::Duration;
+    use zeroize::Zeroizing;
+
+    #[test]
+    fn a_first_trust_document_that_expired_before_another_followed_refuses_no_later_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("state");
+        init(&root, &TrustDomain::parse("acme.example").unwrap(), &["c:1".to_owned()]).unwrap();
+        let directory = StateDir::open(&root).unwrap();
+        let draft = Draft::read(&directory.read("trust.cbor").unwrap()).unwrap();
+        let expires = draft.document().expires;
+        let after = expires.plus(Duration::from_secs(10));
+        let why = trust_in_force(&directory, after).unwrap_err().to_string();
+        assert!(why.contains("expired at") && why.contains("bulkheadctl trust apply"), "{why}");
+
+        // What it says is not asked for here; the journal keeps what was taken.
+        let mut next = draft.document().clone();
+        (next.version, next.expires) = (Epoch(2), Timestamp(after.0 + 1000));
+        let document = next.sign(&[&IdentityKey::from_seed(Zeroizing::new([9; 32]))]);
+        let mut state = State::default();
+        let change = Change::TrustUpdated { document };
+        state.replay(&Event { time: after, actor: Actor::System, change }).unwrap();
+        assert!(first_trust(&directory, &state, after).is_ok());
+    }
 }

@@ -10,7 +10,7 @@ use bulkhead_coordinator_engine::Coordinator;
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::{
     Chain, Claims, IdentityKey, Issuer, Labels, NodeName, Revocations, Role, SpiffeId, Timestamp, Trust,
-    VerifiedIdentity, VerifyError, verify,
+    TrustHash, VerifiedIdentity, VerifyError, verify,
 };
 use rustls::DistinguishedName;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -40,14 +40,15 @@ pub struct LinkTrust {
     pub revocations: Arc<Revocations>,
     /// How long after its end a certificate still opens a link, to be renewed.
     pub renewal_grace: Duration,
-    /// Every trust document up to this one, oldest first, for whoever holds an earlier one.
-    pub documents: Arc<[Vec<u8>]>,
+    /// Every trust document up to this one, oldest first, for whoever holds an earlier one; each with its hash, so that
+    /// strangers who ask for one cost no hashing.
+    pub documents: Arc<[(TrustHash, Vec<u8>)]>,
 }
 
 /// What [`LinkTrust::documents`] holds.
 #[must_use]
-pub fn documents(coordinator: &Coordinator) -> Arc<[Vec<u8>]> {
-    coordinator.trust_documents().map(<[u8]>::to_vec).collect()
+pub fn documents(coordinator: &Coordinator) -> Arc<[(TrustHash, Vec<u8>)]> {
+    coordinator.trust_documents().map(|document| (TrustHash::of(document), document.to_vec())).collect()
 }
 
 impl LinkTrust {
@@ -141,6 +142,7 @@ fn certify(
         not_before: Timestamp(wall.0.saturating_sub(BACKDATE)),
         not_after: wall.plus(OWN_LIFETIME),
         seal: None,
+        binding: None,
     };
     let chain = issuer.issue(&claims)?;
     let certificates = chain.certificates().iter().map(|der| CertificateDer::from(der.clone())).collect();
@@ -303,6 +305,7 @@ mod tests {
             not_before: START,
             not_after: END,
             seal: None,
+            binding: None,
         };
         let chain = issuer.issue(&claims).unwrap();
         let keys = revoked.iter().map(|seed| key(*seed).public()).collect();

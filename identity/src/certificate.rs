@@ -5,7 +5,7 @@
 //! [`verify`](crate::verify())'s to judge.
 
 use crate::cbor::fixed_bytes;
-use crate::{IdentityPublicKey, Labels, Seal, SpiffeId, Timestamp, TunnelPublicKey, profile};
+use crate::{IdentityPublicKey, KeyBinding, Labels, Seal, SpiffeId, Timestamp, TunnelPublicKey, profile};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -135,6 +135,9 @@ pub struct Claims {
     /// The operators' word for those labels whose keys are sealed.
     #[n(8)]
     pub seal: Option<Seal>,
+    /// The node's own word for its tunnel key. A seal speaks of the identity key, and tunnels are made with the other.
+    #[n(9)]
+    pub binding: Option<KeyBinding>,
 }
 
 impl Claims {

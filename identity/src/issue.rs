@@ -254,6 +254,7 @@ impl Issuer {
                 addresses: claims.addresses,
                 labels: claims.labels.clone(),
                 seal: claims.seal.clone(),
+                binding: claims.binding,
             },
         )?];
         sign(&params, &claims.identity_key, &self.key, &self.certificate.subject)

@@ -33,7 +33,7 @@ pub use issue::{Authority, Issuer, IssuerLimits};
 pub use issuer_request::IssuerRequest;
 pub use keys::{Fingerprint, IdentityKey, IdentityPublicKey, TunnelKey, TunnelPublicKey};
 pub use name::{LabelKey, LabelValue, Labels, NodeName, TrustDomain};
-pub use request::{CertificateRequest, Challenge, ChallengeKey};
+pub use request::{CertificateRequest, Challenge, ChallengeKey, KeyBinding};
 pub use revocation::{RevocationList, Revocations};
 pub use seal::{Seal, SealedLabels};
 pub use signed::Signed;

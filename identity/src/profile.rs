@@ -6,7 +6,7 @@
 use crate::certificate::{Claims, MAX_CERTIFICATE_BYTES, ProfileError, Serial};
 use crate::range::{Range4, Range6};
 use crate::{
-    IdentityPublicKey, LabelKey, Labels, OverlayAddrs, Seal, SpiffeId, Timestamp, TrustDomain,
+    IdentityPublicKey, KeyBinding, LabelKey, Labels, OverlayAddrs, Seal, SpiffeId, Timestamp, TrustDomain,
     TunnelPublicKey, cbor,
 };
 use rustls_pki_types::CertificateDer;
@@ -49,6 +49,8 @@ pub(crate) struct LeafExtension {
     pub(crate) labels: Labels,
     #[n(4)]
     pub(crate) seal: Option<Seal>,
+    #[n(5)]
+    pub(crate) binding: Option<KeyBinding>,
 }
 
 /// What an issuing CA is limited to.
@@ -111,6 +113,7 @@ pub(crate) fn read_leaf(der: &[u8]) -> Result<Claims, ProfileError> {
         not_before: subject.not_before,
         not_after: subject.not_after,
         seal: own.seal,
+        binding: own.binding,
     };
     claims.check()?;
     Ok(claims)

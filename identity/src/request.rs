@@ -31,6 +31,30 @@ pub struct CertificateRequest {
     pub tunnel_proof: [u8; 32],
 }
 
+/// The identity key's word for a tunnel key: what the node signed when it proved both. A coordinator can write any tunnel
+/// key into a certificate; it cannot make the node say that the key is its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyBinding([u8; BINDING_BYTES]);
+
+/// Challenge, challenge key, signature.
+const BINDING_BYTES: usize = 32 + 32 + 64;
+
+impl KeyBinding {
+    /// Whether `identity` signed that `tunnel` is its own.
+    #[must_use]
+    pub fn binds(&self, identity: &IdentityPublicKey, tunnel: &TunnelPublicKey) -> bool {
+        let (challenge, signature) = self.0.split_at(64);
+        let statement = [challenge, identity.as_bytes(), tunnel.as_bytes()].concat();
+        identity.verify(CONTEXT_REQUEST, &statement, signature)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+        bytes.try_into().map(Self).map_err(|_| "key binding is not 128 bytes")
+    }
+}
+
+crate::cbor::fixed_bytes!(KeyBinding, KeyBinding::parse);
+
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("certificate request refused: {0}")]
@@ -50,6 +74,15 @@ impl CertificateRequest {
         let mut tunnel_proof = [0; 32];
         tunnel_proof.copy_from_slice(hmac::sign(&mac_key(&*shared), &mac_input(&statement)).as_ref());
         Self { identity_key, tunnel_key, signature: identity.sign(CONTEXT_REQUEST, &statement), tunnel_proof }
+    }
+
+    /// The word for the tunnel key that it contains, to be kept: worth something once [`Self::verify`] has passed.
+    pub fn binding(&self, challenge: &Challenge, challenge_key: &ChallengeKey) -> KeyBinding {
+        let mut bytes = [0; BINDING_BYTES];
+        bytes[..32].copy_from_slice(&challenge.0);
+        bytes[32..64].copy_from_slice(&challenge_key.0);
+        bytes[64..].copy_from_slice(&self.signature);
+        KeyBinding(bytes)
     }
 
     /// Checks both proofs; the challenge secret is the coordinator's half of [`ChallengeKey`].

@@ -2,7 +2,8 @@
 //!
 //! Where the trust document seals a label key, a certificate may carry that label only together with a [`Seal`]:
 //! the signatures of the operators' threshold over this trust domain, this node's name and identity key, exactly
-//! these labels, and an end. So whoever steals the issuing CA can make certificates, but none that says `env=prod`.
+//! these labels, and an end; and with that identity key's own signature over the tunnel key. So whoever steals the
+//! issuing CA can make certificates, but none that says `env=prod` for a tunnel of the thief's.
 
 use crate::signed::{CONTEXT_SEAL, Signed, SignedError};
 use crate::trust::MAX_SEALED_KEYS;
@@ -169,6 +170,10 @@ impl Claims {
             statement.labels.iter().find(|(key, value)| self.labels.get(key.as_str()) != Some(value))
         {
             return Err(SealError(format!("the seal is over label {key} too, which is missing or differs")));
+        }
+        let bound = |tunnel| self.binding.is_some_and(|binding| binding.binds(&self.identity_key, &tunnel));
+        if !self.tunnel_key.is_some_and(bound) {
+            return refuse("the node whose labels are sealed did not sign that this tunnel key is its own");
         }
         if self.not_after > statement.not_after {
             return Err(SealError(format!(

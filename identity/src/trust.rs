@@ -352,12 +352,12 @@ impl Trust {
     }
 }
 
-/// The keys of these roots, in their order.
+/// Keys and ends of these roots, in their order: for whoever is asked to sign for them.
 ///
 /// # Errors
 /// When one is no root.
-pub fn root_keys(roots: &[Vec<u8>]) -> Result<Vec<IdentityPublicKey>, TrustError> {
-    roots.iter().map(|der| Root::read(der).map(|root| root.subject.key)).collect()
+pub fn root_ends(roots: &[Vec<u8>]) -> Result<Vec<(IdentityPublicKey, Timestamp)>, TrustError> {
+    roots.iter().map(|der| Root::read(der).map(|root| (root.subject.key, root.subject.not_after))).collect()
 }
 
 impl Root {

@@ -163,6 +163,7 @@ impl Domain {
             not_before: Timestamp(BEGIN.0 + u64::from(edition)),
             not_after: END,
             seal: None,
+            binding: None,
         };
         self.issuer.issue(&claims).unwrap()
     }

@@ -72,7 +72,7 @@ pub(crate) fn measure((rounds, connected): (usize, usize), sources: &Sources, no
         "ms",
         None,
         time(rounds, 1, |_| {
-            deployment.join(new.next().unwrap());
+            deployment.join(new.next().expect("--connected leaves some out"));
             deployment.settle();
         }),
     );

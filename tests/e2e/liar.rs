@@ -78,6 +78,7 @@ impl Loot {
             not_before: Timestamp(wall().0 - 60),
             not_after: Timestamp(wall().0 + 3600),
             seal: None,
+            binding: None,
         }
     }
 

@@ -80,7 +80,7 @@ impl Office {
 
     /// Adds the signature of one of our keys.
     pub(crate) fn sign(&self, draft: &str, key: &str) {
-        self.ctl(&["trust", "sign", draft, "--key", &self.path(key)]).success().unwrap();
+        self.ctl(&["trust", "sign", draft, "--key", &self.path(key), "--yes"]).success().unwrap();
     }
 
     /// The next trust document with these changes, signed by the one operator there is.
@@ -106,6 +106,7 @@ impl Office {
         let (trust, generation) = (trust.to_string_lossy(), generation.to_string());
         let mut args =
             vec!["policy", "sign", &folder, "--out", &out, "--trust", &trust, "--generation", &generation];
+        args.push("--yes");
         let keys: Vec<String> = keys.iter().map(|key| self.path(key)).collect();
         args.extend(keys.iter().flat_map(|key| ["--key", key]));
         self.ctl(&args).success().unwrap();

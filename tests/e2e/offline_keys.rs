@@ -127,7 +127,7 @@ fn a_policy_signed_elsewhere_brings_what_it_goes_back_to() {
 
     let (both, key) = (estate.office.path("both.json"), estate.office.path("policy.key"));
     let (wide, narrow) = (estate.office.path("alone.d"), estate.office.path("narrow.d"));
-    let sign = ["policy", "sign", &wide, "--fallback", &narrow, "--key", &key, "--out", &both];
+    let sign = ["policy", "sign", &wide, "--fallback", &narrow, "--key", &key, "--out", &both, "--yes"];
     estate.coordinator.ctl(&sign).unwrap().success().unwrap();
     estate.coordinator.ctl(&["policy", "apply", &both, "--confirm-within", "5s"]).unwrap().success().unwrap();
     until("the policy is on trial", Duration::from_secs(4), || estate.reaches(WIDE));
@@ -151,7 +151,11 @@ fn two_of_three_policy_keys_are_needed_and_two_of_three_operators() {
     let refused = estate.coordinator.ctl(&["policy", "apply", &alone]).unwrap();
     assert!(!refused.ok(), "one of two signatures: {refused:?}");
     assert!(!estate.reaches(WIDE));
-    estate.office.ctl(&["policy", "sign", &alone, "--key", &estate.office.path("a.key")]).success().unwrap();
+    estate
+        .office
+        .ctl(&["policy", "sign", &alone, "--key", &estate.office.path("a.key"), "--yes"])
+        .success()
+        .unwrap();
     estate.coordinator.ctl(&["policy", "apply", &alone, "--wait"]).unwrap().success().unwrap();
     until("two of three are enough", Duration::from_secs(10), || estate.reaches(WIDE));
 

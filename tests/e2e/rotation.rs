@@ -29,7 +29,8 @@ fn replace_issuer(coordinator: &mut Coordinator, office: &Office) {
     let [request, answer] = ["request", "answer"].map(|file| office.path(file));
     let (key, root) = (office.path("second.key"), office.path("second.der"));
     coordinator.tool(&["issuer", "request", &request]).unwrap().success().unwrap();
-    let sign = ["trust", "sign-issuer", &request, "--root-key", &key, "--root", &root, "--out", &answer];
+    let sign =
+        ["trust", "sign-issuer", &request, "--root-key", &key, "--root", &root, "--out", &answer, "--yes"];
     office.ctl(&sign).success().unwrap();
     coordinator.tool(&["issuer", "install", &answer]).unwrap().success().unwrap();
     coordinator.stop();

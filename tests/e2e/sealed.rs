@@ -39,11 +39,11 @@ fn seal(claims: &Claims, keys: &[&IdentityKey]) -> Seal {
     Seal::sign(&statement, keys).unwrap()
 }
 
-/// The seal in the certificate under which `witness` knows `name`.
-fn seal_of(witness: &Node, name: &str) -> Option<Seal> {
+/// What the certificate says under which `witness` knows `name`.
+fn claims_of(witness: &Node, name: &str) -> Option<Claims> {
     let map = map_of(witness);
     let peer = map.peers.values().find(|peer| peer.name.as_str() == name)?;
-    Certificate::parse(peer.chain.leaf()).unwrap().claims.seal
+    Some(Certificate::parse(peer.chain.leaf()).unwrap().claims)
 }
 
 #[test]
@@ -67,7 +67,8 @@ fn c8_a_sealed_label_comes_from_operators_and_from_nobody_else() {
     until("the sealed label counts", Duration::from_secs(10), || estate.reaches(WIDE));
 
     // With the whole disk of the coordinator, the attacker makes nodes at will. None of them is production.
-    let genuine = seal_of(&estate.db, "web").expect("db knows web by its seal");
+    let web = claims_of(&estate.db, "web").expect("db knows web");
+    let genuine = web.seal.clone().expect("by its seal");
     let loot = Loot::take(&estate.coordinator.state());
     estate.coordinator.stop();
     let all = [loot.issuer.key(), &loot.identity, &loot.policy];
@@ -88,6 +89,9 @@ fn c8_a_sealed_label_comes_from_operators_and_from_nobody_else() {
             as_peer(&Claims { seal, ..claims })
         })
         .collect();
+    // Web itself in every word, seal and all, but for the tunnel key.
+    let tunnel = TunnelKey::from_bytes(Zeroizing::new([99; 32]));
+    peers.push(as_peer(&Claims { tunnel_key: Some(tunnel.public()), ..web }));
     // One that does not claim the label is taken: it is the seal that the others lack.
     peers.push(as_peer(&invented(&loot, 9, "role=web")));
     let map = ToNode::Map(MapUpdate::Snapshot { sequence: MapSequence(1 << 62), peers });

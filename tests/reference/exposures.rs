@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulkhead_acl::question::{Assertion, Example, Exposed, ExposureQuery, assert_never, exposure};
+use bulkhead_acl::question::{Assertion, Example, Exposed, ExposureQuery, When, assert_never, exposure};
 use bulkhead_acl::{PortSet, Selector};
 use bulkhead_identity::Timestamp;
 use proptest::option;
@@ -214,6 +214,29 @@ proptest! {
                     prop_assert!(listed.is_none_or(|values| values.contains(value)), "{key}={value}");
                 }
             }
+        }
+    }
+
+    /// What is said of every moment to come is true of each of them.
+    #[test]
+    fn at_any_time_nothing_is_missing_that_may_be_at_some_time(case in case(), by in 0..300_u64) {
+        let checked = real::checked(&case.policy.text());
+        let selector = |side: &Option<Vec<Term>>| {
+            let terms = side.as_deref().unwrap_or_default();
+            checked.names.selector(&selector_text(terms)).unwrap()
+        };
+        let (from, to) = (selector(&case.from), selector(&case.to));
+        let ports = PortSet::parse(if case.narrow { PORTS } else { "any" }).unwrap();
+        let ever = When::EverAfter(Timestamp(case.wall.saturating_sub(by * 1800)));
+        let held = assert_never(&checked.names, &checked.rules, &from, &to, &ports, ever).unwrap();
+        let query = ExposureQuery { from: Some(from), to: Some(to), ports: Some(ports) };
+        let found = exposure(&checked.names, &checked.rules, &query, ever).unwrap();
+        for (from, to, service, ids) in case.flows() {
+            prop_assert!(ids.is_empty() || held != Assertion::Holds);
+            let covering = found.iter().filter(|exposed| covers(exposed, &from, &to, service));
+            let by: BTreeSet<_> =
+                covering.flat_map(|exposed| exposed.rules.iter().map(|rule| rule.0.to_string())).collect();
+            prop_assert!(ids.is_subset(&by), "{:?} -> {:?} {}", from, to, service.text());
         }
     }
 }

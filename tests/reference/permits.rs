@@ -83,6 +83,7 @@ fn deployment() -> Deployment {
             }),
             labels: subject.labels,
             seal: None,
+            binding: None,
             serial: Serial([[1, number]; 8].as_flattened().try_into().unwrap()),
             not_before: start,
             not_after: end,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_acl::question::{
-    Census, Kind as Spoken, LiveFlow, Reachable, cut_flows, explain, lost_ways, plan,
+    Census, Kind as Spoken, LiveFlow, Loss, Reachable, cut_flows, explain, lost_ways, plan,
 };
 use bulkhead_acl::{PortSet, RuleSet, Subject};
 use bulkhead_identity::Timestamp;
@@ -259,8 +259,26 @@ proptest! {
                 expected.insert(from.name.to_owned(), gone);
             }
         }
-        let lost: BTreeMap<_, _> =
-            lost.iter().map(|way| (way.node.to_string(), spoken(&way.lost, &services))).collect();
-        prop_assert_eq!(lost, expected);
+        let at_once = lost.iter().filter(|way| way.loss == Loss::Now);
+        let at_once: BTreeMap<_, _> =
+            at_once.map(|way| (way.node.to_string(), spoken(&way.lost, &services))).collect();
+        prop_assert_eq!(at_once, expected);
+
+        // A way that is lost at a later moment is told, too, and not as later than that.
+        for at in (1..=350).map(|half_hours| wall + half_hours * 1800) {
+            for from in hosts.iter().filter(|from| *from != target) {
+                let (before, after) = (old.open(from, target, &ways, at).0, new.open(from, target, &ways, at).0);
+                for service in before.iter().filter(|service| !after.contains(service)) {
+                    let told = lost.iter().any(|way| {
+                        let by_then = match way.loss {
+                            Loss::Now | Loss::Unknown => true,
+                            Loss::Later(first) => first.0 <= at,
+                        };
+                        way.node.as_str() == from.name && by_then && spoken(&way.lost, &services).contains(service)
+                    });
+                    prop_assert!(told, "{} {} at {}", from.name, service, at);
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
-//! Rules that speak of none of the nodes that there are.
+//! Rules that speak of none of the nodes that there are, and nodes that the schema does not speak of.
 
 use std::collections::BTreeMap;
+
+use bulkhead_identity::{LabelKey, LabelValue};
 
 use super::Reading;
 use crate::{
@@ -9,9 +11,13 @@ use crate::{
     place::{Findings, Located},
 };
 
+/// Most nodes that one finding names.
+const EXAMPLES: usize = 3;
+
 pub(super) fn lint(reading: &Reading<'_>, findings: &mut Findings<'_>) {
     // Where there are no nodes yet, no rule is to blame.
     let Some(nodes) = reading.nodes.filter(|nodes| !nodes.is_empty()) else { return };
+    strangers(reading, nodes, findings);
     let mut inventory = Inventory::new(nodes);
     for (rules, polarity) in [(reading.allow, Polarity::Allow), (reading.never, Polarity::Never)] {
         for Compiled { rule, statement } in rules {
@@ -25,6 +31,47 @@ pub(super) fn lint(reading: &Reading<'_>, findings: &mut Findings<'_>) {
                 }
             }
         }
+    }
+}
+
+/// Labels of nodes that the schema does not know, each once: no proof over all that the schema allows holds
+/// for those nodes.
+fn strangers(reading: &Reading<'_>, nodes: &[Subject], findings: &mut Findings<'_>) {
+    let (schema, declared) = (&reading.names.schema, &reading.document.labels);
+    let mut carriers: BTreeMap<(&LabelKey, Option<&LabelValue>), Vec<&str>> = BTreeMap::new();
+    for node in nodes {
+        for (key, value) in node.labels.iter().filter(|(key, value)| !schema.knows(key, value)) {
+            // Of a key that is not declared, one value is like the other.
+            let value = schema.values(key).map(|_| value);
+            carriers.entry((key, value)).or_default().push(node.name.as_str());
+        }
+    }
+    for ((key, value), names) in carriers {
+        let statement = declared.iter().find(|label| label.key.value == key.as_str()).or(declared.first());
+        let Some(statement) = statement else { continue };
+        let (what, help) = match value {
+            Some(value) => {
+                let known = schema.values(key).into_iter().flatten().map(LabelValue::as_str);
+                let what = format!("{key}={value}, a value that the schema does not list");
+                (what, findings.did_you_mean(value.as_str(), known))
+            }
+            None => {
+                let what = format!("label {key}, which the schema does not declare");
+                (what, findings.did_you_mean(key.as_str(), schema.keys().map(LabelKey::as_str)))
+            }
+        };
+        let message = format!("{} {what}", carry(&names));
+        findings.warning(Code::NodeOutsideSchema, &statement.key.place, message, help);
+    }
+}
+
+/// `nodes a, b, c and 4 more carry`
+fn carry(names: &[&str]) -> String {
+    let shown = names.iter().take(EXAMPLES).copied().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        1 => format!("node {shown} carries"),
+        count if count > EXAMPLES => format!("nodes {shown} and {} more carry", count - EXAMPLES),
+        _ => format!("nodes {shown} carry"),
     }
 }
 

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use bulkhead_identity::{Labels, NodeName, Timestamp};
 
 use crate::{
-    Names, Polarity, PortSet, Rule, RuleId, RuleSet, Schema, Selector, Service,
+    Class, Names, Polarity, PortSet, RuleId, RuleSet, Schema, Selector, Service, Subject,
     question::{
-        TooMany,
+        TooMany, When,
         block::{Block, Remainder},
+        reach::{allowing, open_between},
         who::Who,
     },
 };
@@ -45,7 +46,8 @@ pub struct Example {
     pub labels: Labels,
 }
 
-/// Whether no identity in `from` may open any of `ports` to one in `to` at `wall`.
+/// Whether no identity in `from` may open any of `ports` to one in `to`. At one moment a counterexample can be seen
+/// there; for all that are to come, what [`Assertion::Holds`] is never to be seen.
 ///
 /// As in a `never` rule, a negative term of `from` and `to` includes identities without the label.
 ///
@@ -57,15 +59,15 @@ pub fn assert_never(
     from: &Selector,
     to: &Selector,
     ports: &PortSet,
-    wall: Timestamp,
+    when: impl Into<When>,
 ) -> Result<Assertion, TooMany> {
     let schema = names.schema();
     let Some(asserted) = asserted(schema, Some(from), Some(to), Some(ports)) else {
         return Ok(Assertion::Holds);
     };
-    let holding = |rule: &&Rule| rule.holds_at(wall);
-    let mut remainder = Remainder::new(rules.never.iter().filter(holding), &asserted, schema);
-    for rule in rules.allow.iter().filter(holding) {
+    let rules = when.into().timeless(rules);
+    let mut remainder = Remainder::new(rules.never.iter(), &asserted, schema);
+    for rule in &rules.allow {
         let blocks = Block::of(rule, Polarity::Allow, schema).into_iter();
         for block in blocks.filter_map(|block| block.and(&asserted, schema)) {
             let mut left = None;
@@ -82,6 +84,73 @@ pub fn assert_never(
         }
     }
     Ok(Assertion::Holds)
+}
+
+/// As [`assert_never`], of all label combinations that the schema allows and of `nodes` too: a node may carry labels
+/// that the schema does not know, conferred before the schema was as it is now, and no combination stands for it.
+///
+/// # Errors
+/// As [`assert_never`].
+pub fn assert_never_among(
+    names: &Names,
+    rules: &RuleSet,
+    nodes: &[Subject],
+    from: &Selector,
+    to: &Selector,
+    ports: &PortSet,
+    when: impl Into<When>,
+) -> Result<Assertion, TooMany> {
+    let when = when.into();
+    match assert_never(names, rules, from, to, ports, when)? {
+        Assertion::Holds => {}
+        found @ Assertion::Counterexample { .. } => return Ok(found),
+    }
+    let strange = |node: &Subject| node.labels.iter().any(|(key, value)| !names.schema().knows(key, value));
+    if !nodes.iter().any(strange) {
+        return Ok(Assertion::Holds);
+    }
+    let classes = when.timeless(rules).classes();
+    // Nodes of one class are judged alike; two of them are enough to make a pair.
+    let side = |selector: &Selector| {
+        let mut alike: BTreeMap<(Class, bool), Vec<&Subject>> = BTreeMap::new();
+        for node in nodes.iter().filter(|node| selector.matches(node, Polarity::Never)) {
+            let members = alike.entry((classes.of(node), strange(node))).or_default();
+            if members.len() < 2 {
+                members.push(node);
+            }
+        }
+        alike
+    };
+    let (sources, destinations) = (side(from), side(to));
+    for ((source, from_strange), openers) in &sources {
+        for ((destination, to_strange), others) in &destinations {
+            // Of the others it has been shown.
+            if !from_strange && !to_strange {
+                continue;
+            }
+            let pair = openers
+                .iter()
+                .find_map(|from| others.iter().find(|to| to.name != from.name).map(|to| (*from, *to)));
+            let Some((from, to)) = pair else { continue };
+            // Without their times, the rules that count are the same at every moment.
+            let wall = Timestamp(0);
+            let open = open_between(&classes, source, destination, Some(ports), wall);
+            let service = open.and_then(|(ports, _)| ports.first());
+            let rule = service.and_then(|service| allowing(&classes, source, destination, service, wall));
+            if let (Some(service), Some(rule)) = (service, rule) {
+                let (rule, file, line) = (rule.id.clone(), rule.file.clone(), rule.line);
+                let (from, to) = (Example::of(from), Example::of(to));
+                return Ok(Assertion::Counterexample { from, to, service, rule, file, line });
+            }
+        }
+    }
+    Ok(Assertion::Holds)
+}
+
+impl Example {
+    fn of(node: &Subject) -> Self {
+        Self { node: Some(node.name.clone()), labels: node.labels.clone() }
+    }
 }
 
 /// The flows that a question is about, `None` when there can be none. It includes, as a guard rail does,
@@ -107,7 +176,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Decision, Subject,
+        Decision,
         question::exposure::tests::{SERVICES, everyone, few_rules, names, selector},
         rule::tests::rule,
     };
@@ -150,6 +219,83 @@ mod tests {
                 }
             }
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_holds_at_any_time_is_at_no_moment_to_come(
+            rules in few_rules(), from in selector(), to in selector(), now in 0u64..10
+        ) {
+            let ports = PortSet::any();
+            let ever = When::EverAfter(Timestamp(now));
+            let holds = assert_never(&names(), &rules, &from, &to, &ports, ever).unwrap() == Assertion::Holds;
+            // Windows of the generated rules end before second 10.
+            for wall in (now..12).map(Timestamp).filter(|_| holds) {
+                let then = assert_never(&names(), &rules, &from, &to, &ports, wall).unwrap();
+                prop_assert_eq!(then, Assertion::Holds);
+            }
+        }
+
+        #[test]
+        fn no_pair_of_nodes_contradicts_what_holds_among_them(
+            rules in few_rules(), nodes in crate::class::tests::nodes(), from in selector(), to in selector(),
+            now in 0u64..10
+        ) {
+            let (ports, ever) = (PortSet::any(), When::EverAfter(Timestamp(now)));
+            let found = assert_never_among(&names(), &rules, &nodes, &from, &to, &ports, ever).unwrap();
+            let openers = nodes.iter().filter(|_| found == Assertion::Holds);
+            for source in openers.filter(|node| from.matches(node, Polarity::Never)) {
+                let others = nodes.iter().filter(|other| other.name != source.name);
+                for destination in others.filter(|node| to.matches(node, Polarity::Never)) {
+                    for (service, wall) in SERVICES.into_iter().flat_map(|s| (now..12).map(move |at| (s, at))) {
+                        let answer = rules.decide(source, destination, service, Timestamp(wall));
+                        prop_assert!(!answer.is_allowed(), "{:?} {:?} {}", source, destination, service);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_that_the_schema_does_not_know_is_judged_as_it_is() {
+        let rules =
+            RuleSet::new(vec![rule("all", "a!=x", "*", "tcp/22")], vec![rule("guard", "a=y", "*", "any")]);
+        let node = |name: &str, labels: &str| Subject {
+            name: NodeName::parse(name).unwrap(),
+            labels: Labels::parse(labels).unwrap(),
+        };
+        let (everyone, any) = (Selector::everyone(), PortSet::any());
+        let asked = |nodes: &[Subject]| {
+            assert_never_among(&names(), &rules, nodes, &everyone, &everyone, &any, Timestamp(0)).unwrap()
+        };
+        let known = [node("db", "b=x"), node("web", "a=x")];
+        assert_eq!(asked(&known), Assertion::Holds);
+        let found = asked(&[known.as_slice(), &[node("old", "a=old")]].concat());
+        let Assertion::Counterexample { from, service, .. } = found else { panic!("{found:?}") };
+        assert_eq!((from.node.unwrap().as_str(), service), ("old", Service::Tcp(22)));
+    }
+
+    #[test]
+    fn a_permission_for_the_night_refutes_what_holds_at_noon() {
+        let hours = vec![crate::Hours::parse("Mon-Fri 01:00-02:00 UTC").unwrap()];
+        let night = crate::Rule { hours: hours.clone(), ..rule("night", "*", "*", "tcp/22") };
+        let over = crate::Rule { until: Some(Timestamp(5)), ..rule("over", "*", "*", "tcp/22") };
+        let asked = |allow: crate::Rule, never: Vec<crate::Rule>, when: When| {
+            let (rules, everyone) = (RuleSet::new(vec![allow], never), Selector::everyone());
+            assert_never(&names(), &rules, &everyone, &everyone, &PortSet::any(), when).unwrap()
+                == Assertion::Holds
+        };
+        // Thursday, 1970-01-01T12:00:00Z.
+        let noon = Timestamp(12 * 3600);
+        assert!(asked(night.clone(), vec![], When::At(noon)));
+        assert!(!asked(night.clone(), vec![], When::EverAfter(noon)));
+        assert!(asked(over, vec![], When::EverAfter(noon)));
+        let guard = rule("guard", "*", "*", "any");
+        assert!(asked(night.clone(), vec![guard.clone()], When::EverAfter(noon)));
+        let later = crate::Rule { not_before: Some(Timestamp(noon.0 + 1)), ..guard.clone() };
+        assert!(!asked(night.clone(), vec![later], When::EverAfter(noon)));
+        assert!(!asked(night, vec![crate::Rule { hours, ..guard }], When::EverAfter(noon)));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(super) struct Difference {
     pub(super) now: Change,
     /// What changes beyond that at later moments, and the first of them.
     pub(super) later: Option<(Timestamp, Change)>,
+    /// The first later moment at which more ends than ends now.
+    pub(super) ends: Option<Timestamp>,
     /// Whether every later moment was looked at.
     pub(super) complete: bool,
 }
@@ -143,6 +145,7 @@ impl<'a> Comparison<'a> {
         let now = change(&joined, self.within, self.wall);
         let moments = self.moments.of(joined.iter().map(|each| each.rule));
         let mut later: Option<(Timestamp, Change)> = None;
+        let mut ends = None;
         let mut complete = moments.complete;
         for &at in &moments.moments {
             self.judged += joined.len();
@@ -154,12 +157,15 @@ impl<'a> Comparison<'a> {
             if then.is_empty() {
                 continue;
             }
+            if !then.lost.is_empty() {
+                ends = ends.or(Some(at));
+            }
             later = Some(match later {
                 Some((first, before)) => (first, before.and(then)),
                 None => (at, then),
             });
         }
-        Difference { now, later, complete }
+        Difference { now, later, ends, complete }
     }
 }
 

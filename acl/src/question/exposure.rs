@@ -5,12 +5,12 @@ use std::{
     ops::ControlFlow,
 };
 
-use bulkhead_identity::{LabelKey, Timestamp};
+use bulkhead_identity::LabelKey;
 
 use crate::{
-    Names, Polarity, PortSet, Rule, RuleId, RuleSet, Schema, Selector, Service, Subject,
+    Names, Polarity, PortSet, RuleId, RuleSet, Schema, Selector, Service, Subject,
     question::{
-        Who,
+        When, Who,
         assertion::asserted,
         block::{Block, Relation, Remainder},
     },
@@ -59,7 +59,8 @@ pub struct TooMany {
     pub name: &'static str,
 }
 
-/// All that `rules` permit at `wall`, exactly: a flow may be when one of these covers it.
+/// All that `rules` permit: a flow may be when one of these covers it. Exact at one moment, and never too little
+/// for all that are to come.
 ///
 /// # Errors
 /// When the answer is larger than a limit.
@@ -67,15 +68,15 @@ pub fn exposure(
     names: &Names,
     rules: &RuleSet,
     query: &ExposureQuery,
-    wall: Timestamp,
+    when: impl Into<When>,
 ) -> Result<Vec<Exposed>, TooMany> {
     let schema = names.schema();
     let (from, to) = (query.from.as_ref(), query.to.as_ref());
     let Some(asked) = asserted(schema, from, to, query.ports.as_ref()) else { return Ok(Vec::new()) };
-    let holding = |rule: &&Rule| rule.holds_at(wall);
-    let mut remainder = Remainder::new(rules.never.iter().filter(holding), &asked, schema);
+    let rules = when.into().timeless(rules);
+    let mut remainder = Remainder::new(rules.never.iter(), &asked, schema);
     let mut exposed: BTreeMap<Block, BTreeSet<&RuleId>> = BTreeMap::new();
-    for rule in rules.allow.iter().filter(holding) {
+    for rule in &rules.allow {
         let blocks = Block::of(rule, Polarity::Allow, schema).into_iter();
         for block in blocks.filter_map(|block| block.and(&asked, schema)) {
             remainder.each(block, |block| {
@@ -121,7 +122,7 @@ impl Exposed {
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
-    use bulkhead_identity::{Labels, NodeName};
+    use bulkhead_identity::{Labels, NodeName, Timestamp};
     use proptest::prelude::*;
 
     use super::*;
@@ -194,6 +195,27 @@ pub(super) mod tests {
                             && rules.decide(&source, destination, service, wall).is_allowed();
                         let covered = exposed.iter().any(|each| each.covers(&source, destination, service));
                         prop_assert_eq!(covered, allowed, "{:?} {:?} {}", source, destination, service);
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn exposure_at_any_time_lacks_nothing_of_any_moment_to_come(rules in few_rules(), now in 0u64..10) {
+            let query = ExposureQuery::default();
+            let ever = exposure(&names(), &rules, &query, When::EverAfter(Timestamp(now))).unwrap();
+            // Windows of the generated rules end before second 10.
+            for wall in (now..12).map(Timestamp) {
+                for source in everyone("s1") {
+                    for destination in everyone("s2").iter().filter(|to| to.name != source.name).step_by(7) {
+                        for service in SERVICES {
+                            let allowed = rules.decide(&source, destination, service, wall).is_allowed();
+                            let covered = || ever.iter().any(|each| each.covers(&source, destination, service));
+                            prop_assert!(!allowed || covered(), "{:?} {:?} {}", source, destination, service);
+                        }
                     }
                 }
             }

@@ -57,7 +57,7 @@ impl Census {
 }
 
 /// What `from` may open to `to` at `wall`, and the rules that allow it; `None` when nothing.
-fn open_between(
+pub(super) fn open_between(
     classes: &Classes,
     from: &Class,
     to: &Class,

@@ -73,6 +73,7 @@ impl Deployment {
             not_before: START,
             not_after: END,
             seal: None,
+            binding: None,
         };
         let chain = self.issuer.issue(&claims).unwrap();
         verify(&chain, &self.trust, &Revocations::default(), NOW).unwrap()

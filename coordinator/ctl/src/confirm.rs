@@ -1,6 +1,7 @@
 //! Asking before something that cannot be undone. Where nobody can be asked, the answer is no.
 
 use crate::failure::Failure;
+use crate::screen::remark;
 use anyhow::{Context as _, anyhow};
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
@@ -20,6 +21,17 @@ impl From<bool> for Consent {
     fn from(yes: bool) -> Self {
         if yes { Self::Given } else { Self::Ask }
     }
+}
+
+/// Shows `effect` in any case, for a signature stands for all of it, and asks unless consent was given.
+///
+/// # Errors
+/// As [`confirm`].
+pub(crate) fn approve(consent: Consent, effect: &str, question: &str) -> Result<(), Failure> {
+    if consent == Consent::Given {
+        remark(effect);
+    }
+    confirm(consent, effect, question)
 }
 
 /// Shows `effect` and asks, unless consent was given.

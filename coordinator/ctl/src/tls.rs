@@ -219,6 +219,7 @@ mod tests {
                 not_before: at(lifetime.0),
                 not_after: at(lifetime.1),
                 seal: None,
+                binding: None,
             };
             self.issuer.issue(&claims).unwrap()
         }

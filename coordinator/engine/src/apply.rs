@@ -79,6 +79,7 @@ impl Coordinator {
             return self.go_back(caller.actor.clone(), message, now, effects);
         }
         self.may_apply(false)?;
+        self.nothing_pending()?;
         let sources = self.text_of(wanted)?;
         let failing_tests = if failing_tests { FailingTests::Warn } else { FailingTests::Refuse };
         // This text was applied once: it is not hostile, and as small as the limits say.

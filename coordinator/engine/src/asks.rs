@@ -60,7 +60,7 @@ impl Coordinator {
     ) -> Result<(), Refusal> {
         if self.asks.open.len() >= MAX_ASKS {
             let message = format!("{MAX_ASKS} questions to the nodes (MAX_ASKS) are under way");
-            return Err(Refusal::new(Class::TooMany, "BH-C170", message).help("try again in two seconds"));
+            return Err(Refusal::new(Class::TooMany, "BH-C183", message).help("try again in two seconds"));
         }
         self.asks.last += 1;
         let number = self.asks.last;

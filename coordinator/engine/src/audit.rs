@@ -25,7 +25,7 @@ impl Event {
             Change::TokenCreated { token } => ("token_created", token.audit()),
             Change::TokenRevoked { id } => ("token_revoked", json!({ "id": id })),
             Change::NodeEnrolled { token, node } => ("node_enrolled", node.audit(token)),
-            Change::NodeRenewed { name, certificate, revocation, tunnel_key: _ } => (
+            Change::NodeRenewed { name, certificate, revocation, tunnel_key: _, binding: _ } => (
                 "node_renewed",
                 json!({ "name": name, "serial": certificate.serial, "not_after": certificate.not_after,
                         "new_tunnel_key": revocation.is_some() }),

@@ -3,7 +3,8 @@
 use crate::Entropy;
 use crate::timing::CHALLENGE_WINDOW;
 use bulkhead_identity::{
-    CertificateRequest, Challenge, ChallengeKey, IdentityPublicKey, Now, TunnelKey, TunnelPublicKey,
+    CertificateRequest, Challenge, ChallengeKey, IdentityPublicKey, KeyBinding, Now, TunnelKey,
+    TunnelPublicKey,
 };
 use std::time::Duration;
 
@@ -33,15 +34,17 @@ impl Open {
         now.mono.saturating_sub(self.made) > CHALLENGE_WINDOW
     }
 
-    /// The keys whose possession the request proves.
+    /// The keys whose possession the request proves, and the one's word for the other.
     pub(crate) fn answer(
         self,
         request: &CertificateRequest,
         now: Now,
-    ) -> Result<(IdentityPublicKey, TunnelPublicKey), &'static str> {
+    ) -> Result<(IdentityPublicKey, TunnelPublicKey, KeyBinding), &'static str> {
         if self.is_over(now) {
             return Err("the challenge is over: begin again");
         }
-        request.verify(&self.challenge, &self.secret).map_err(|error| error.0)
+        let keys = request.verify(&self.challenge, &self.secret);
+        let (identity, tunnel) = keys.map_err(|error| error.0)?;
+        Ok((identity, tunnel, request.binding(&self.challenge, &self.key())))
     }
 }

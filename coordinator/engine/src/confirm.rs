@@ -69,7 +69,8 @@ impl Coordinator {
                 MIN_CONFIRM_WITHIN.as_secs(),
                 MAX_CONFIRM_WITHIN.as_secs()
             );
-            return Err(Refusal::new(Class::BadRequest, "BH-C164", message));
+            let help = "choose a window that you can reconnect and look around in, for example `--confirm-within 5m`";
+            return Err(Refusal::new(Class::BadRequest, "BH-C164", message).help(help));
         }
         let by = now.wall.plus(within);
         match (&fallback, self.signing()) {
@@ -134,6 +135,14 @@ impl Coordinator {
         Some(self.countdown.map_or(by_wall, |ends| ends.min(by_wall)))
     }
 
+    /// What is in force waits for, as the same policy signed anew waits for it: a wall clock that was ahead when it was
+    /// applied, and was set back since, leaves it no longer than it was given.
+    pub(crate) fn confirmation_left(&self, now: Now) -> Option<Confirmation> {
+        let (_, confirmation) = self.state.unconfirmed()?;
+        let ends = self.goes_back_at(now)?.saturating_sub(now.mono);
+        Some(Confirmation { by: confirmation.by.min(now.wall.plus(ends)), ..confirmation.clone() })
+    }
+
     fn is_too_late(&self, now: Now) -> bool {
         self.goes_back_at(now).is_some_and(|at| now.mono >= at)
     }
@@ -169,11 +178,20 @@ impl Coordinator {
             return Err(conflict(message).help("`bulkheadctl policy history` shows what happened"));
         };
         if self.is_too_late(now) {
-            return Err(conflict(format!("generation {generation} goes back now: its time is over")));
+            let message = format!("generation {generation} goes back now: its time is over");
+            return Err(conflict(message).help("apply it once more, with a longer `--confirm-within`"));
+        }
+        if confirm.without.len() > confirmation.expected.len() {
+            let message = format!(
+                "{} nodes are not to be waited for, but only {} were connected",
+                confirm.without.len(),
+                confirmation.expected.len()
+            );
+            return Err(Refusal::new(Class::BadRequest, "BH-C169", message).help("name each of them once"));
         }
         let without = confirm.without.iter().map(|name| {
-            let known = confirmation.expected.iter().find(|expected| expected.as_str() == name);
-            known.cloned().ok_or_else(|| Refusal::no_such("node that is waited for", name))
+            let known = confirmation.expected.get(name.as_str()).cloned();
+            known.ok_or_else(|| Refusal::no_such("node that is waited for", name))
         });
         let without: BTreeSet<NodeName> = without.collect::<Result<_, _>>()?;
         let missing: BTreeSet<_> = self.missing(generation, confirmation).cloned().collect();
@@ -258,11 +276,20 @@ impl Coordinator {
         let rules = self.rules_before()?.rules().clone();
         let (before, fallback) = self.before().ok_or_else(nothing_before)?;
         let sources = before.map(|policy| policy.sources.clone()).unwrap_or_default();
-        let next = Next { sources, rules, message, author: actor.to_string() };
-        let policy = if fallback.is_empty() {
-            self.sign_policy(next, Stride::Next, now)?
-        } else {
-            self.signed_policy(next, fallback.clone(), now)?
+        let next = || Next {
+            sources: sources.clone(),
+            rules: rules.clone(),
+            message: message.clone(),
+            author: actor.to_string(),
+        };
+        let signed = (!fallback.is_empty()).then(|| self.signed_policy(next(), fallback.clone(), now));
+        let policy = match (signed, self.signing()) {
+            (Some(Ok(policy)), Signing::Online | Signing::Offline) => policy,
+            (Some(Err(refusal)), Signing::Offline) => return Err(refusal),
+            // What was signed elsewhere is overtaken: a renewal or a restore moved the generation meanwhile.
+            (Some(Err(_)), Signing::Online) | (None, Signing::Online | Signing::Offline) => {
+                self.sign_policy(next(), Stride::Next, now)?
+            }
         };
         self.put_in_force(actor, policy, Vec::new(), now, effects)
     }

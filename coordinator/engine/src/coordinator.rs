@@ -240,7 +240,7 @@ impl Coordinator {
         let at_wall = |wall: Timestamp| now.mono.saturating_add(now.wall.until(wall));
         // What a tick could not do waits for a while.
         let earliest = self.ticked.map_or(Duration::ZERO, |ticked| ticked + RETRY_INTERVAL);
-        let walls = [self.policy_due(), self.reach.changes_at()].into_iter().flatten().map(at_wall);
+        let walls = [self.policy_due(now), self.reach.changes_at()].into_iter().flatten().map(at_wall);
         let walls = walls.chain(self.goes_back_at(now)).map(|due| due.max(earliest)).chain(self.asks.due());
         walls.chain(self.maps.due()).chain(self.reissue_at()).fold(now.mono + TICK_INTERVAL, Duration::min)
     }

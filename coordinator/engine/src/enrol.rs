@@ -110,7 +110,7 @@ impl Coordinator {
         let keys = open.answer(finish.request, now);
         // Looked up before the proofs are judged, so that a wrong token costs as much time as a right one.
         let token = self.state.usable_token(finish.secret, now);
-        let (identity_key, tunnel_key) =
+        let (identity_key, tunnel_key, binding) =
             keys.map_err(|why| Refusal::new(Class::BadRequest, "BH-C103", why))?;
         let token = token.ok_or_else(token_refused)?;
         if self.state.nodes.len() >= MAX_MAP_PEERS {
@@ -123,8 +123,15 @@ impl Coordinator {
             Refusal::new(Class::Unavailable, "BH-C107", "the overlay address range is used up")
                 .help("addresses are never used again; a deployment with a larger range is needed")
         })?;
-        let subject =
-            Subject { name: &name, identity_key, tunnel_key, addresses, labels: &token.labels, seal: None };
+        let subject = Subject {
+            name: &name,
+            identity_key,
+            tunnel_key,
+            binding,
+            addresses,
+            labels: &token.labels,
+            seal: None,
+        };
         let certificate = self.certify(&subject, finish.entropy.serial(), now)?;
         let node = NodeRecord {
             name,
@@ -138,6 +145,7 @@ impl Coordinator {
             state: NodeState::Active,
             seal: None,
             previous: None,
+            binding,
         };
         if let Some(clash) = self.state.clash(&node) {
             return Err(clash_refused(clash, &node.name));

@@ -7,7 +7,9 @@ use crate::policy::PolicyRecord;
 use crate::registry::{Certified, NodeRecord};
 use crate::revoke::{Audience, RevocationStep};
 use crate::tokens::TokenRecord;
-use bulkhead_identity::{Generation, Labels, NodeName, Seal, Timestamp, TrustHash, TunnelPublicKey};
+use bulkhead_identity::{
+    Generation, KeyBinding, Labels, NodeName, Seal, Timestamp, TrustHash, TunnelPublicKey,
+};
 use minicbor::{Decode, Encode};
 
 /// Who caused an event.
@@ -120,6 +122,9 @@ pub enum Change {
         /// Present when the tunnel key changed: the certificate of the old one ends.
         #[n(3)]
         revocation: Option<RevocationStep>,
+        /// The node's word for that tunnel key.
+        #[n(4)]
+        binding: KeyBinding,
     },
     /// A node's labels changed: a new certificate for the same keys, and the old one ends.
     #[n(5)]

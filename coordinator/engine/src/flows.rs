@@ -22,6 +22,8 @@ pub(crate) struct Gathered {
     truncated: bool,
     /// Connected, and not to be asked.
     silent: BTreeSet<NodeName>,
+    /// Not connected, so not asked.
+    unasked: BTreeSet<NodeName>,
 }
 
 impl Gathered {
@@ -45,12 +47,13 @@ impl Gathered {
     pub(crate) fn reply(self, silent: &BTreeSet<NodeName>) -> Reply {
         let silent = self.silent.union(silent).map(NodeName::to_string).collect();
         let flows = self.flows.into_iter().collect();
-        Reply::Flows(LiveFlows { flows, silent, truncated: self.truncated })
+        let unasked = self.unasked.iter().map(NodeName::to_string).collect();
+        Reply::Flows(LiveFlows { flows, silent, unasked, truncated: self.truncated })
     }
 }
 
 impl Coordinator {
-    /// Asks every node that is connected.
+    /// Asks every node that is connected, and tells which are not.
     pub(crate) fn ask_flows(
         &mut self,
         request: RequestId,
@@ -60,7 +63,9 @@ impl Coordinator {
         let asked: BTreeSet<_> = self.links.following().map(|(_, name)| name.clone()).collect();
         // Links to which nothing may be sent now.
         let silent = self.links.names().filter(|name| !asked.contains(*name)).cloned().collect();
-        let gathered = Gathered { silent, ..Gathered::default() };
+        let active = self.state.nodes.values().filter(|node| node.is_active()).map(|node| &node.name);
+        let unasked = active.filter(|name| !self.links.is_connected(name)).cloned().collect();
+        let gathered = Gathered { silent, unasked, ..Gathered::default() };
         self.ask(request, asked, Purpose::Flows(gathered), now, effects)
     }
 }

@@ -178,6 +178,12 @@ impl Links {
         following.map(|(connection, link)| (*connection, &link.name))
     }
 
+    /// The link of `name`, if it is one of [`Self::following`].
+    pub(crate) fn followed_by(&self, name: &NodeName) -> Option<ConnectionId> {
+        let connection = self.by_name.get(name)?;
+        self.by_connection.get(connection).is_some_and(Link::is_served).then_some(*connection)
+    }
+
     /// How many links hold newer documents than ours, and how many said what they hold.
     pub(crate) fn ahead(&self) -> (usize, usize) {
         let greeted = self.by_connection.values().filter(|link| link.held.is_some());

@@ -7,7 +7,8 @@
 use crate::coordinator::Coordinator;
 use crate::event::Actor;
 use crate::refusal::{Class, Refusal};
-use bulkhead_acl::{RuleSet, Service, Subject};
+use bulkhead_acl::question::{Loss, lost_ways};
+use bulkhead_acl::{PortSet, RuleSet, Service, Subject};
 use bulkhead_identity::{NodeName, Now, range};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,7 +32,7 @@ struct Way {
 }
 
 impl Coordinator {
-    /// Refuses `rules` when they end a way to the coordinator that the policy in force permits.
+    /// Refuses `rules` when they end a way to the coordinator that the policy in force permits, now or later.
     pub(crate) fn keeps_ways_in(&self, caller: &Caller, rules: &RuleSet, now: Now) -> Result<(), Refusal> {
         let Some(own) = &self.config.node else { return self.comes_from_outside(caller) };
         let ways = self.ways(caller, own);
@@ -42,20 +43,16 @@ impl Coordinator {
             let message = format!("`node` of coordinator.toml names {own}, which is not an active node");
             return Err(lockout(message));
         };
-        let (before, after) = (self.reach.rules(), rules.classes());
-        // Nodes of one class on both sides are judged alike.
-        let mut judged = BTreeMap::new();
+        let losses = self.losses(&ways, to, rules, now);
         let mut lost = Vec::new();
-        for way in ways {
-            let Some(from) = self.subject(&way.from) else { continue };
-            let key = (before.of(&from), after.of(&from), way.service);
-            let is_lost = *judged.entry(key).or_insert_with(|| {
-                let may = |rules: &RuleSet| rules.decide(&from, &to, way.service, now.wall).is_allowed();
-                may(before.rules()) && !may(rules)
-            });
-            if is_lost {
-                lost.push(format!("{} from {} to {own} on {}", way.whose, way.from, way.service));
-            }
+        for Way { whose, from, service } in &ways {
+            let when = match losses.get(&(from, *service)) {
+                None => continue,
+                Some(Loss::Now) => String::new(),
+                Some(Loss::Later(at)) => format!(" from {at}"),
+                Some(Loss::Unknown) => " at a time that was not looked at".to_owned(),
+            };
+            lost.push(format!("{whose} from {from} to {own} on {service}{when}"));
         }
         if lost.is_empty() {
             return Ok(());
@@ -64,6 +61,36 @@ impl Coordinator {
         lost.truncate(MAX_NAMED);
         let more = if more == 0 { String::new() } else { format!("; and {more} more") };
         Err(lockout(format!("this policy cuts ways to the coordinator: {}{more}", lost.join("; "))))
+    }
+
+    /// When each way is lost, if it is: one that `rules` permit for a time only is lost when that is over, and who
+    /// finds out then cannot come in to mend it.
+    fn losses<'a>(
+        &self,
+        ways: &'a [Way],
+        to: Subject,
+        rules: &RuleSet,
+        now: Now,
+    ) -> BTreeMap<(&'a NodeName, Service), Loss> {
+        let mut by_service: BTreeMap<Service, BTreeMap<&NodeName, Subject>> = BTreeMap::new();
+        for way in ways {
+            if let Some(from) = self.subject(&way.from) {
+                by_service.entry(way.service).or_default().insert(&way.from, from);
+            }
+        }
+        let mut losses = BTreeMap::new();
+        for (service, from) in by_service {
+            let names: Vec<_> = from.keys().copied().collect();
+            let nodes: Vec<_> = from.into_values().chain([to.clone()]).collect();
+            let ports = PortSet::from(service);
+            let lost = lost_ways(self.reach.rules().rules(), rules, &nodes, &to.name, &ports, now.wall);
+            for way in lost {
+                let name = names.binary_search(&&way.node).ok().and_then(|at| names.get(at));
+                // They come with the soonest first.
+                name.map(|name| losses.entry((*name, service)).or_insert(way.loss));
+            }
+        }
+        losses
     }
 
     /// Without knowing which node we run on, we cannot tell what a caller inside the overlay would lose.

@@ -155,15 +155,17 @@ impl Coordinator {
         let whole = std::mem::take(&mut self.maps.whole);
         let mut changed = std::mem::take(&mut self.maps.changed);
         self.maps.flushed = Some(now.mono);
-        let following = self.links.following();
-        let following = following.filter(|(_, name)| whole.contains(*name) || changed.contains_key(*name));
-        let following: Vec<_> = following.map(|(connection, name)| (connection, name.clone())).collect();
-        for (connection, name) in following {
-            match changed.remove(&name) {
-                Some(peers) if !whole.contains(&name) && peers.len() <= MAX_PATCH => {
-                    self.patch_map(connection, &name, &peers, now, effects);
-                }
-                Some(_) | None => self.send_map(connection, &name, now, effects),
+        changed.retain(|name, _| !whole.contains(name));
+        for (name, peers) in changed {
+            match self.links.followed_by(&name) {
+                Some(link) if peers.len() <= MAX_PATCH => self.patch_map(link, &name, &peers, now, effects),
+                Some(link) => self.send_map(link, &name, now, effects),
+                None => {}
+            }
+        }
+        for name in whole {
+            if let Some(link) = self.links.followed_by(&name) {
+                self.send_map(link, &name, now, effects);
             }
         }
     }

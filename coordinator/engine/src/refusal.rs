@@ -95,10 +95,10 @@ impl Refusal {
             .help("log in with `bulkheadctl login`, or use the unix socket on the coordinator's host")
     }
 
-    /// Restored from a backup and not accepted yet.
+    /// Restored from a backup and not accepted yet, or behind the nodes.
     pub(crate) fn read_only(why: &str) -> Self {
         Self::new(Class::Unavailable, "BH-C002", format!("the coordinator is read-only: {why}"))
-            .help("check that nothing revoked since the backup is active, then accept the restore as root on the coordinator's host: bulkheadctl restore accept")
+            .help("check that nothing revoked since the backup is active, then accept the restore as root on the coordinator's host: bulkhead-coordinator accept-restore")
     }
 
     pub(crate) fn no_such(what: &str, which: &str) -> Self {

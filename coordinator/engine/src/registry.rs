@@ -8,8 +8,8 @@ use crate::state::State;
 use crate::timing::BACKDATE;
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::{
-    Chain, Claims, Epoch, IdentityPublicKey, LabelKey, LabelValue, Labels, NodeName, Now, OverlayAddrs, Role,
-    Seal, SpiffeId, Timestamp, TunnelPublicKey,
+    Chain, Claims, Epoch, IdentityPublicKey, KeyBinding, LabelKey, LabelValue, Labels, NodeName, Now,
+    OverlayAddrs, Role, Seal, SpiffeId, Timestamp, TunnelPublicKey,
 };
 use bulkhead_protocol::admin::{self, SetLabels};
 use minicbor::{Decode, Encode};
@@ -84,6 +84,9 @@ pub struct NodeRecord {
     /// The certificate before: a node that was away when it was replaced still holds it.
     #[n(10)]
     pub previous: Option<Certified>,
+    /// The node's word for its tunnel key.
+    #[n(11)]
+    pub binding: KeyBinding,
 }
 
 impl NodeRecord {
@@ -102,6 +105,7 @@ impl NodeRecord {
             name: &self.name,
             identity_key: self.identity_key,
             tunnel_key: self.tunnel_key,
+            binding: self.binding,
             addresses: self.addresses,
             labels: &self.labels,
             seal: self.seal.as_ref(),
@@ -159,6 +163,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) name: &'a NodeName,
     pub(crate) identity_key: IdentityPublicKey,
     pub(crate) tunnel_key: TunnelPublicKey,
+    pub(crate) binding: KeyBinding,
     pub(crate) addresses: OverlayAddrs,
     pub(crate) labels: &'a Labels,
     pub(crate) seal: Option<&'a Seal>,
@@ -192,6 +197,8 @@ impl Coordinator {
             not_before,
             not_after,
             seal: seal.cloned(),
+            // Nobody asks for it without a seal.
+            binding: seal.map(|_| subject.binding),
         };
         require_seal(&claims, self.config.trust.document())?;
         let chain = self.config.issuer.issue(&claims).map_err(|error| {

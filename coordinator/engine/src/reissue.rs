@@ -92,8 +92,9 @@ impl Coordinator {
             return;
         };
         let Ok(certificate) = self.certify(&node.subject(), serial, now) else { return };
-        let tunnel_key = node.tunnel_key;
-        let change = Change::NodeRenewed { name: name.clone(), tunnel_key, certificate, revocation: None };
+        let (tunnel_key, binding) = (node.tunnel_key, node.binding);
+        let change =
+            Change::NodeRenewed { name: name.clone(), tunnel_key, certificate, revocation: None, binding };
         if self.commit(Actor::System, change, now, effects).is_ok() {
             self.send_certificate(name, effects);
             self.refresh(name);

@@ -72,7 +72,7 @@ impl Coordinator {
         if !self.links.spend_renewal(name, now) {
             return Err(refused("too many renewals in a short time"));
         }
-        let (identity_key, tunnel_key) = open.answer(request, now).map_err(refused)?;
+        let (identity_key, tunnel_key, binding) = open.answer(request, now).map_err(refused)?;
         let node = self.state.node(name)?;
         if !node.is_active() || node.identity_key != identity_key {
             return Err(refused("the request is not by the key of this link"));
@@ -86,13 +86,13 @@ impl Coordinator {
         if changed && self.state.nodes.values().any(taken) {
             return Err(refused("the tunnel key belongs to another node"));
         }
-        let subject = Subject { tunnel_key, ..node.subject() };
+        let subject = Subject { tunnel_key, binding, ..node.subject() };
         let certificate = self.certify(&subject, arrival.entropy.serial(), now)?;
         let old = node.certificate.clone();
         let revocation =
             changed.then(|| self.next_revocations(Stride::Next, now, |refused| refused.add_serial(&old)));
         let revocation = revocation.transpose()?;
-        let change = Change::NodeRenewed { name: name.clone(), tunnel_key, certificate, revocation };
+        let change = Change::NodeRenewed { name: name.clone(), tunnel_key, certificate, revocation, binding };
         self.commit(Actor::Node(name.clone()), change, now, effects)?;
         let returned = self.end_expiry(arrival.connection);
         self.send_certificate(name, effects);

@@ -6,6 +6,7 @@ use crate::command::Credential;
 use crate::coordinator::Coordinator;
 use crate::effect::{Effects, Reply};
 use crate::event::{Actor, Change};
+use crate::links::Held;
 use crate::refusal::{Class, Refusal};
 use crate::revoke::Stride;
 use bulkhead_identity::Now;
@@ -18,9 +19,48 @@ impl Coordinator {
             return Err(Refusal::read_only("it was restored from a backup, which nobody has accepted yet"));
         }
         if self.is_behind() {
-            return Err(Refusal::read_only("most nodes hold newer documents than it has"));
+            return Err(self.behind());
         }
         Ok(())
+    }
+
+    /// Says what the nodes hold that is newer, and the way out for each: accepting the restore jumps over the counters
+    /// that the coordinator signs itself.
+    fn behind(&self) -> Refusal {
+        let ours = self.held();
+        let links = self.links.names().filter_map(|name| self.links.connection(name));
+        let ahead = links.filter_map(|link| self.links.link(link)).filter(|link| link.ahead);
+        let newest = ahead.filter_map(|link| link.held).fold(ours, |newest, held| Held {
+            trust_version: newest.trust_version.max(held.trust_version),
+            generation: newest.generation.max(held.generation),
+            epoch: newest.epoch.max(held.epoch),
+        });
+        let accept = "accept the restore as root on its host (`bulkhead-coordinator accept-restore`)";
+        let (mut what, mut ways) = (Vec::new(), Vec::new());
+        if newest.trust_version > ours.trust_version {
+            what.push(format!("trust document {} (here {})", newest.trust_version, ours.trust_version));
+            ways.push("apply the trust documents it lacks (`bulkheadctl trust apply`)".to_owned());
+        }
+        if newest.generation > ours.generation {
+            what.push(format!("policy generation {} (here {})", newest.generation, ours.generation));
+            ways.push(match self.signing() {
+                Signing::Online => accept.to_owned(),
+                Signing::Offline => format!(
+                    "apply a policy signed with `bulkheadctl policy sign --generation {}`",
+                    newest.generation.0.saturating_add(1)
+                ),
+            });
+        }
+        if newest.epoch > ours.epoch {
+            what.push(format!("revocation list {} (here {})", newest.epoch, ours.epoch));
+            ways.push(accept.to_owned());
+        }
+        ways.dedup();
+        let why = format!("most nodes hold newer documents than it has: {}", what.join(", "));
+        Refusal::read_only(&why).help(format!(
+            "check that nothing revoked since the backup is active; then {}",
+            ways.join(", and ")
+        ))
     }
 
     /// Whether most of the nodes that are connected know of later changes than we do. One node that claims so

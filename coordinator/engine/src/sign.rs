@@ -159,13 +159,13 @@ impl Coordinator {
             author: actor.to_string(),
         };
         let mut policy = self.sign_policy(next, stride, now)?;
-        policy.confirmation = current.and_then(|current| current.confirmation.clone());
+        policy.confirmation = self.confirmation_left(now);
         Ok(policy)
     }
 
     /// Signs the policy again when half of its bundle's life is over.
     pub(crate) fn renew_policy(&mut self, now: Now, effects: &mut Effects) -> Result<(), Refusal> {
-        if self.writable().is_err() || self.policy_due().is_none_or(|due| now.wall < due) {
+        if self.writable().is_err() || self.policy_due(now).is_none_or(|due| now.wall < due) {
             return Ok(());
         }
         let why = "signed again before its end";
@@ -174,9 +174,10 @@ impl Coordinator {
     }
 
     /// When to sign again, if that is ours to do: at once when nodes would not accept the bundle that there is, because
-    /// it was written for another version of the language, or by keys that count no more.
-    pub(crate) fn policy_due(&self) -> Option<Timestamp> {
-        let due = |policy: &PolicyRecord| if self.slices.are_signed() { policy.due() } else { policy.time };
+    /// it was written for another version of the language, by keys that count no more, or under a clock that was ahead.
+    pub(crate) fn policy_due(&self, now: Now) -> Option<Timestamp> {
+        let has_begun = self.slices.not_before().is_some_and(|begins| begins <= now.wall);
+        let due = |policy: &PolicyRecord| if has_begun { policy.due() } else { now.wall };
         match self.signing() {
             Signing::Online => self.state.policy().map(due),
             Signing::Offline => None,
@@ -185,16 +186,31 @@ impl Coordinator {
 
     /// What is wrong with the policy's signature, in a sentence.
     pub(crate) fn signature_warning(&self, now: Now) -> Option<String> {
-        let policy = self.state.policy().filter(|policy| now.wall >= policy.due())?;
+        let policy = self.state.policy()?;
         let (generation, expires) = (policy.generation.0, policy.expires);
         match self.signing() {
-            Signing::Online => None,
-            Signing::Offline if now.wall >= expires => Some(format!(
-                "the signature of policy generation {generation} ended at {expires}: nodes permit nothing until a new one is signed (`bulkheadctl policy sign`)"
-            )),
-            Signing::Offline => Some(format!(
-                "the signature of policy generation {generation} ends at {expires}, and this coordinator cannot renew it: sign it again with `bulkheadctl policy sign`"
-            )),
+            Signing::Online => return None,
+            Signing::Offline => {}
         }
+        let Some(begins) = self.slices.not_before() else {
+            return Some(format!(
+                "nodes do not accept the signatures of policy generation {generation} under the trust document in force: sign it again with `bulkheadctl policy sign`"
+            ));
+        };
+        if now.wall < begins {
+            return Some(format!(
+                "the signature of policy generation {generation} begins at {begins}, and nodes refuse it until then: check the clock, and sign it again with `bulkheadctl policy sign`"
+            ));
+        }
+        if now.wall >= expires {
+            return Some(format!(
+                "the signature of policy generation {generation} ended at {expires}: nodes permit nothing until a new one is signed (`bulkheadctl policy sign`)"
+            ));
+        }
+        (now.wall >= policy.due()).then(|| {
+            format!(
+                "the signature of policy generation {generation} ends at {expires}, and this coordinator cannot renew it: sign it again with `bulkheadctl policy sign`"
+            )
+        })
     }
 }

@@ -5,7 +5,7 @@ use crate::ConnectionId;
 use crate::coordinator::Coordinator;
 use crate::effect::Effects;
 use bulkhead_acl::{Class, RuleSet, SignedBundle, Subject};
-use bulkhead_identity::{Generation, NodeName, Now};
+use bulkhead_identity::{Generation, NodeName, Now, Timestamp};
 use bulkhead_protocol::control::ToNode;
 use ring::{digest, hmac};
 use std::collections::BTreeMap;
@@ -30,9 +30,9 @@ impl Slices {
         Self { bundle, ..Self::default() }
     }
 
-    /// Whether there is anything to cut from.
-    pub(crate) fn are_signed(&self) -> bool {
-        self.bundle.is_some()
+    /// When nodes begin to accept the bundle; `None` without one.
+    pub(crate) fn not_before(&self) -> Option<Timestamp> {
+        self.bundle.as_ref().map(SignedBundle::not_before)
     }
 
     /// What a node of this class is sent.

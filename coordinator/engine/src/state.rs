@@ -92,9 +92,10 @@ impl State {
             Change::TokenCreated { token } => self.create_token(token, time)?,
             Change::TokenRevoked { id } => self.token_mut(id)?.revoked = true,
             Change::NodeEnrolled { token, node } => self.enrol(token, node)?,
-            Change::NodeRenewed { name, tunnel_key, certificate, revocation } => {
-                let tunnel_key = *tunnel_key;
-                let old = self.replace_certificate(name, certificate, |node| node.tunnel_key = tunnel_key)?;
+            Change::NodeRenewed { name, tunnel_key, certificate, revocation, binding } => {
+                let old = self.replace_certificate(name, certificate, |node| {
+                    (node.tunnel_key, node.binding) = (*tunnel_key, *binding);
+                })?;
                 if let Some(step) = revocation {
                     self.revoked.advance(step, time);
                     self.revoked.add_serial(&old);

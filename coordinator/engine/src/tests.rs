@@ -3,6 +3,7 @@
 
 mod admins;
 mod apply;
+mod clock;
 mod confirm;
 mod enrolment;
 mod expiry;

@@ -58,7 +58,11 @@ impl State {
         if last.valid_at(wall) {
             Ok(last)
         } else {
-            Err(StartError(format!("the trust document expired at {}", last.document().expires)))
+            Err(StartError(format!(
+                "the trust document expired at {}; start with the clock set to before that, apply the next one that \
+                 operators sign (`bulkheadctl trust apply`), and set the clock right",
+                last.document().expires
+            )))
         }
     }
 
@@ -113,7 +117,7 @@ impl Coordinator {
                 .entry(issuer)
                 .or_insert_with(|| trust.root_of(issuer, &self.link_revocations(), now.wall));
             if let Some(view) = root.and_then(|at| roots.get_mut(at))
-                && now.wall < node.certificate.not_after
+                && self.may_come_back(&node.certificate, now)
             {
                 view.nodes += 1;
                 view.connected += usize::from(self.links.is_connected(&node.name));
@@ -161,7 +165,8 @@ impl Coordinator {
         if self.state.trusts.len() >= MAX_TRUST_DOCUMENTS {
             let message =
                 format!("{MAX_TRUST_DOCUMENTS} trust documents followed the first (MAX_TRUST_DOCUMENTS)");
-            return Err(Refusal::new(Class::Unavailable, "BH-C174", message));
+            return Err(Refusal::new(Class::Unavailable, "BH-C174", message)
+                .help("this deployment keeps the document in force; the next one needs a new deployment"));
         }
         self.require_harmless(&next, apply.overrides, now)?;
         let version = self.config.trust.document().version;
@@ -174,6 +179,9 @@ impl Coordinator {
                 effects.send(connection, message.clone());
             }
         }
+        // Which keys count may have changed. What is in force compiled when it was applied, so this cannot fail; and the
+        // document is taken whatever becomes of it.
+        let _ = self.enforce(now, effects);
         self.follow_again(now, effects);
         Ok(self.trust_show(now))
     }
@@ -202,7 +210,9 @@ impl Coordinator {
         let ours = &self.config.trust;
         let signers =
             |trust: &Trust| (trust.document().policy_keys.clone(), trust.document().policy_threshold);
-        if self.state.unconfirmed().is_some() && signers(next) != signers(ours) {
+        // What should have gone back and cannot is not waited for.
+        let waits = self.stuck.is_none() && self.state.unconfirmed().is_some();
+        if waits && signers(next) != signers(ours) {
             let message = "a policy waits for its confirmation, and what it would go back to is signed by the keys of now";
             let help = "confirm it with `bulkheadctl policy confirm`, or wait until it went back";
             return cut("BH-C175", message.to_owned(), help);
@@ -253,8 +263,14 @@ impl Coordinator {
         keeps_list && next.check_issuer(issuer, &self.link_revocations(), now.wall).is_ok()
     }
 
-    /// Active nodes whose certificates verify now, and would not. A node that has not been given its latest one on the
-    /// link it has, or has none, may hold the one before, and could not even come to fetch the latest.
+    /// Whether a node with this certificate is one of us: it is valid, or ended so lately that it can still be renewed.
+    fn may_come_back(&self, certificate: &Certified, now: Now) -> bool {
+        now.wall < certificate.not_after.plus(self.config.renewal_grace)
+    }
+
+    /// Active nodes whose certificates verify, or would for a renewal, and would not any more. A node that has not been
+    /// given its latest one on the link it has, or has none, may hold the one before, and could not even come to fetch
+    /// the latest.
     fn lost_under(&self, next: &Trust, now: Now) -> Vec<String> {
         let judged = |trust: &Trust| {
             let document = trust.document().clone();
@@ -266,10 +282,13 @@ impl Coordinator {
         }
         let revocations = self.link_revocations();
         let verifies = |certificate: &Certified, trust: &Trust| {
-            verify(&certificate.chain, trust, &revocations, now.wall).is_ok()
+            let last = Timestamp(certificate.not_after.0.saturating_sub(1));
+            verify(&certificate.chain, trust, &revocations, now.wall.min(last)).is_ok()
         };
         let is_lost = |certificate: &Certified| {
-            !verifies(certificate, next) && verifies(certificate, &self.config.trust)
+            self.may_come_back(certificate, now)
+                && !verifies(certificate, next)
+                && verifies(certificate, &self.config.trust)
         };
         let has_latest = |node: &NodeRecord| {
             let link = self.links.connection(&node.name).and_then(|connection| self.links.link(connection));

@@ -27,11 +27,16 @@ pub const MAX_TRUST_PATH_BYTES: usize = 1024 * 1024;
 pub struct TrustPath(#[n(0)] Vec<ByteVec>);
 
 impl TrustPath {
-    /// From the document with this hash to those that followed; `None` when `documents`, oldest first, have no such.
+    /// From the document with this hash to those that followed; `None` when `documents`, oldest first and each with
+    /// its hash, have no such.
     #[must_use]
-    pub fn from<'a>(documents: impl IntoIterator<Item = &'a [u8]>, hash: TrustHash) -> Option<Self> {
+    pub fn from<'a>(
+        documents: impl IntoIterator<Item = (TrustHash, &'a [u8])>,
+        hash: TrustHash,
+    ) -> Option<Self> {
         let mut bytes = 0;
-        let wanted = documents.into_iter().skip_while(|document| TrustHash::of(document) != hash);
+        let wanted =
+            documents.into_iter().skip_while(|(known, _)| *known != hash).map(|(_, document)| document);
         let fitting = wanted.take_while(|document| {
             // Its own length, and the array around it, take a few bytes each.
             bytes += document.len() + 16;

@@ -22,7 +22,8 @@ pub(super) async fn trust(State(api): State<Api>, Path(hash): Path<String>) -> R
     let hash =
         hash.map(TrustHash).ok_or_else(|| Problem::malformed("a trust hash is 64 hexadecimal digits"))?;
     let documents = Arc::clone(&api.link_trust.load().documents);
-    let path = TrustPath::from(documents.iter().map(Vec::as_slice), hash).ok_or_else(|| {
+    let known = documents.iter().map(|(hash, document)| (*hash, document.as_slice()));
+    let path = TrustPath::from(known, hash).ok_or_else(|| {
         let what = "there is no trust document with this hash here";
         Problem::new(StatusCode::NOT_FOUND, "BH-R088", what)
             .help("the token is for another deployment, or was made from one: ask for a new token")

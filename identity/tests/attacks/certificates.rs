@@ -272,6 +272,7 @@ fn any_claims() -> impl Strategy<Value = Claims> {
                 not_before,
                 not_after: Timestamp(NOW.0 + lifetime),
                 seal: None,
+                binding: None,
             }
         })
 }

@@ -18,6 +18,13 @@ pub(crate) fn tunnel_key(seed: u8) -> TunnelKey {
     TunnelKey::from_bytes(Zeroizing::new([seed; 32]))
 }
 
+/// What a node signs when it asks for a certificate.
+pub(crate) fn binding(identity: &IdentityKey, tunnel: &TunnelKey) -> KeyBinding {
+    let (challenge, challenge_key) = (Challenge([5; 32]), ChallengeKey(*tunnel_key(6).public().as_bytes()));
+    let request = CertificateRequest::create(identity, tunnel, &challenge, &challenge_key);
+    request.binding(&challenge, &challenge_key)
+}
+
 pub(crate) fn serial(number: u8) -> Serial {
     Serial([number; 16])
 }
@@ -103,12 +110,20 @@ impl Deployment {
             not_before: START,
             not_after: END,
             seal: None,
+            binding: None,
         }
     }
 
     pub(crate) fn coordinator_claims(&self) -> Claims {
         let id = SpiffeId { role: Role::Coordinator, ..self.claims().id };
-        Claims { id, tunnel_key: None, addresses: None, labels: Labels::default(), ..self.claims() }
+        Claims {
+            id,
+            tunnel_key: None,
+            binding: None,
+            addresses: None,
+            labels: Labels::default(),
+            ..self.claims()
+        }
     }
 
     /// The overlay addresses of node number `index`.

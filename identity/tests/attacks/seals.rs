@@ -31,9 +31,14 @@ fn by(statement: &SealedLabels, operators: &[u8]) -> Seal {
     Seal::sign(statement, &keys.iter().collect::<Vec<_>>()).unwrap()
 }
 
+/// The node's word for its own tunnel key.
+fn bound() -> Option<KeyBinding> {
+    Some(binding(&key(NODE), &tunnel_key(NODE)))
+}
+
 /// What becomes of a certificate with these labels and this seal, from an issuer that signs anything.
 fn judged(acme: &Deployment, labels: Labels, seal: Option<Seal>) -> Result<VerifiedIdentity, VerifyError> {
-    let claims = Claims { labels, seal, ..acme.claims() };
+    let claims = Claims { labels, seal, binding: bound(), ..acme.claims() };
     acme.verify(&acme.issuer.issue(&claims).unwrap())
 }
 
@@ -193,6 +198,24 @@ fn seals_have_limits_and_the_largest_fits_into_a_certificate() {
     assert!(Draft::new(&over).is_err());
     let twice = vec![LabelKey::parse("env").unwrap(); 2];
     assert!(Draft::new(&TrustDocument { sealed: twice, ..acme.trust.document().clone() }).is_err());
+}
+
+#[test]
+fn c8_a_genuine_seal_makes_no_other_tunnel_key_the_node_s() {
+    let acme = sealing();
+    let seal = Some(by(&statement(&acme), &OPERATORS));
+    let honest = Claims { labels: labels("env=prod"), seal, binding: bound(), ..acme.claims() };
+    let judged = |claims: &Claims| acme.verify(&acme.issuer.issue(claims).unwrap());
+    assert!(judged(&honest).is_ok());
+    // Whoever has the issuing key takes the seal out of the node's certificate, which all its peers hold.
+    let (thief, tunnel) = (key(77), tunnel_key(77));
+    let theirs = Some(tunnel.public());
+    for binding in [None, honest.binding, Some(binding(&thief, &tunnel))] {
+        let error = judged(&Claims { tunnel_key: theirs, binding, ..honest.clone() }).unwrap_err();
+        assert!(matches!(error, VerifyError::Seal(..)), "{error}");
+        assert!(error.to_string().contains("tunnel key"), "{error}");
+    }
+    assert!(judged(&Claims { binding: None, ..honest }).is_err());
 }
 
 #[test]

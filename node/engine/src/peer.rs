@@ -71,6 +71,8 @@ pub(crate) struct PeerState {
     permit: Permit,
     /// When a grant of the permit begins or ends next.
     judge_at: Option<Timestamp>,
+    /// When that was worked out.
+    judged: Timestamp,
     pub(crate) session: Session,
     pub(crate) paths: Paths,
     pub(crate) filter: Filter,
@@ -95,6 +97,7 @@ impl Peer {
         let state = PeerState {
             alive: true,
             greet: false,
+            judged: now.wall,
             judge_at: permit.next_change(now.wall),
             permit,
             session: Session::new(index, &key),
@@ -206,7 +209,8 @@ impl PeerState {
 
     /// Judges again when a window of time opened or closed. Cheap when none did.
     pub(crate) fn judge_if_due(&mut self, pair: &Pair, out: &mut Output, now: Now) -> usize {
-        if self.judge_at.is_none_or(|at| now.wall < at) {
+        // A clock that was set back may have edges before it again that it had left behind.
+        if now.wall >= self.judged && self.judge_at.is_none_or(|at| now.wall < at) {
             return 0;
         }
         self.judge_all(pair, out, now)
@@ -244,7 +248,7 @@ impl PeerState {
     }
 
     fn judge_all(&mut self, pair: &Pair, out: &mut Output, now: Now) -> usize {
-        self.judge_at = self.permit.next_change(now.wall);
+        (self.judged, self.judge_at) = (now.wall, self.permit.next_change(now.wall));
         let mut teller = Teller::new(pair, out);
         self.filter.judge_all(&self.permit, now.wall, |key, flow| teller.tell(key, flow))
     }

@@ -75,6 +75,15 @@ pub(crate) enum LinkError {
     Protocol(&'static str),
 }
 
+impl LinkError {
+    /// Of two failures the one to act upon. That somebody there and this node do not believe each other is not
+    /// forgotten over another address that nobody answers at: a newer trust document may be had (`trust.rs`).
+    pub(crate) fn or(self, later: Self) -> Self {
+        let unverified = |error: &Self| matches!(error, Self::Unverified(..));
+        if unverified(&self) && !unverified(&later) { self } else { later }
+    }
+}
+
 /// A UDP socket for links, dual-stack where the host has IPv6.
 ///
 /// # Errors
@@ -100,7 +109,7 @@ impl Link {
         for address in resolve(host_port).await? {
             match Self::connect_to(endpoint, address, config.clone(), server_name).await {
                 Ok(link) => return Ok(link),
-                Err(error) => last = error,
+                Err(error) => last = last.or(error),
             }
         }
         Err(last)

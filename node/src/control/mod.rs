@@ -159,7 +159,7 @@ impl Control {
                 Ok(link) => return Ok(link),
                 Err(error) => {
                     tracing::debug!(address, %error, "cannot reach the coordinator");
-                    last = error;
+                    last = last.or(error);
                 }
             }
         }

@@ -248,6 +248,13 @@ fn claims(domain: &TrustDomain, role: Role, name: &str, seed: u8, index: u32, la
         not_before: START,
         not_after: END,
         seal: None,
+        binding: in_overlay.then(|| {
+            let (challenge, secret) = challenge();
+            let challenge_key = ChallengeKey(*secret.public().as_bytes());
+            let request =
+                CertificateRequest::create(&key(seed), &tunnel_key(seed), &challenge, &challenge_key);
+            request.binding(&challenge, &challenge_key)
+        }),
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) use policy::{
     Peers, Plan, Policy, Presentation, Rollback, Schemed, Sign, Test,
 };
 pub(crate) use token::{CreateToken, Token};
-pub(crate) use trust::{Draft, NewRoot, Seal, SignIssuer, Trust, TrustApply, parse_public_key};
+pub(crate) use trust::{Draft, NewRoot, Seal, SignIssuer, Trust, TrustApply, TrustSign, parse_public_key};
 
 use bulkhead_identity::{LabelKey, LabelValue};
 use clap::{Args, Parser, Subcommand};

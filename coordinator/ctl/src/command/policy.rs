@@ -38,7 +38,7 @@ pub(crate) enum Policy {
     Fmt(Format),
     /// Check a policy and sign it into a file, where the policy keys are. Needs no coordinator.
     ///
-    /// Run again on the file with another key, it adds a signature. `policy apply FILE` puts it in force.
+    /// Run again on the file with another key, it adds a signature. What is signed is shown before. `policy apply FILE` puts it in force.
     Sign(Sign),
     /// Check a policy, sign it, and put it in force everywhere.
     Apply(Apply),
@@ -78,7 +78,7 @@ pub(crate) struct Schemed {
     /// Nodes, as `bulkheadctl --json node list` prints them: an answer names examples of them.
     #[arg(long, value_name = "FILE", requires = "policy")]
     pub(crate) nodes: Option<PathBuf>,
-    /// At this moment instead of now, for example 2026-12-01T12:00:00Z.
+    /// At this moment instead of at any from now on, for example 2026-12-01T12:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = parse_timestamp)]
     pub(crate) at: Option<Timestamp>,
 }
@@ -290,6 +290,9 @@ pub(crate) struct Sign {
     /// Sign although tests of the policy fail.
     #[arg(long)]
     pub(crate) allow_failing_tests: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// `policy apply`.

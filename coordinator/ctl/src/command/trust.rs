@@ -30,14 +30,8 @@ pub(crate) enum Trust {
     NewRoot(NewRoot),
     /// Draft the next trust document from the one in force.
     Draft(Box<Draft>),
-    /// Add an operator's signature to a draft, in its file.
-    Sign {
-        /// The draft.
-        file: PathBuf,
-        /// An operator's private key.
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
-    },
+    /// Show what a draft changes and, after a yes, add an operator's signature to it, in its file.
+    Sign(TrustSign),
     /// Add the signatures of other copies of a draft to it, in its file.
     Merge {
         /// The draft.
@@ -121,6 +115,23 @@ pub(crate) struct Draft {
     pub(crate) expires: Option<Timestamp>,
 }
 
+/// `trust sign`.
+#[derive(Args, Debug)]
+pub(crate) struct TrustSign {
+    /// The draft.
+    pub(crate) file: PathBuf,
+    /// An operator's private key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// The document in force: only what differs from it is shown [default: the coordinator's, when one is there and
+    /// this key signed it].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
 /// `trust apply`.
 #[derive(Args, Debug)]
 pub(crate) struct TrustApply {
@@ -154,6 +165,9 @@ pub(crate) struct SignIssuer {
     /// How long it is valid [default: as long as the root].
     #[arg(long, value_parser = parse_duration)]
     pub(crate) lifetime: Option<Duration>,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// `trust seal`.
@@ -177,8 +191,8 @@ pub(crate) struct Seal {
     /// How long the node keeps these labels without being sealed again.
     #[arg(long, default_value = "365d", value_parser = parse_duration, conflicts_with = "input")]
     pub(crate) lifetime: Duration,
-    /// The node's key, as `bulkhead status` shows it on the node: refused when the coordinator names another.
-    #[arg(long, value_name = "FINGERPRINT", conflicts_with = "input")]
+    /// The node's key, as `bulkhead status` shows it on the node: refused when the coordinator, or the file, names another.
+    #[arg(long, value_name = "FINGERPRINT")]
     pub(crate) fingerprint: Option<String>,
     /// Nodes, as `bulkheadctl --json node list` prints them. With `--trust`, needs no coordinator.
     #[arg(long, value_name = "FILE", requires = "trust", conflicts_with = "input")]
@@ -186,7 +200,7 @@ pub(crate) struct Seal {
     /// The trust document in force.
     #[arg(long, value_name = "FILE", requires = "nodes", conflicts_with = "input")]
     pub(crate) trust: Option<PathBuf>,
-    /// Do not ask whether the node's key is the right one.
+    /// Do not ask whether the node's key, and in a file of somebody else's the labels, are the right ones.
     #[arg(long)]
     pub(crate) yes: bool,
 }

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::moment;
 use crate::table::printable;
 use anyhow::Context as _;
+use bulkhead_acl::question::When;
 use bulkhead_acl::{
     Checked, Diagnostic, FailingTests, Options, PortSet, Selector, Severity, Sources, Subject,
 };
@@ -27,8 +28,10 @@ pub(super) struct Basis {
     pub(super) nodes: Vec<Subject>,
     /// Of the policy in force; `None` for files. Text names it; JSON is the same whichever was asked.
     pub(super) generation: Option<u64>,
-    /// When.
+    /// When, for a question about one moment.
     pub(super) at: Timestamp,
+    /// For a question that no moment was named for: all from that one on.
+    pub(super) is_now: bool,
 }
 
 impl Basis {
@@ -48,16 +51,32 @@ impl Basis {
         nodes: Option<&Path>,
         at: Option<Timestamp>,
     ) -> Result<Self, Failure> {
-        let at = at.unwrap_or_else(moment::now);
+        let (at, is_now) = (at.unwrap_or_else(moment::now), at.is_none());
         if let Some(policy) = policy {
             let checked = understood(&directory::read(policy)?, at, &policy.display().to_string())?;
             let nodes = nodes.map(inventory::read).transpose()?.unwrap_or_default();
-            return Ok(Self { checked, nodes, generation: None, at });
+            return Ok(Self { checked, nodes, generation: None, at, is_now });
         }
         let mut client = place.client()?;
         let current: PolicyCurrent = client.get("/api/v1/policy").await?;
         let checked = understood(&current.sources, at, &format!("policy {}", current.generation))?;
-        Ok(Self { checked, nodes: self::nodes(&mut client).await?, generation: Some(current.generation), at })
+        let nodes = self::nodes(&mut client).await?;
+        Ok(Self { checked, nodes, generation: Some(current.generation), at, is_now })
+    }
+
+    /// What a proof is about: the moment that was named, or else every one from now on.
+    pub(super) fn when(&self) -> When {
+        if self.is_now { When::EverAfter(self.at) } else { When::At(self.at) }
+    }
+
+    /// The moment that was named for a proof; `None`: any from now on.
+    pub(super) fn named_moment(&self) -> Option<Timestamp> {
+        (!self.is_now).then_some(self.at)
+    }
+
+    /// `at any time`, or the moment that was named.
+    pub(super) fn at_some_time(&self) -> String {
+        self.named_moment().map_or_else(|| "at any time".to_owned(), at)
     }
 
     /// The node of this name.
@@ -80,6 +99,11 @@ impl Basis {
     pub(super) fn under(&self) -> String {
         self.generation.map(|generation| format!("  (policy {generation})")).unwrap_or_default()
     }
+}
+
+/// `at 2026-12-01T12:00:00Z`
+pub(super) fn at(moment: Timestamp) -> String {
+    format!("at {}", moment::show(moment))
 }
 
 fn mistyped(what: &str, reason: String) -> Failure {

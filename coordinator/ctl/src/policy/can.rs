@@ -1,12 +1,12 @@
 //! May A reach B? One answer with its reason.
 
-use super::basis::Basis;
+use super::basis::{self, Basis};
 use crate::command;
 use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::table::printable;
 use bulkhead_acl::{Decision, RuleId, RuleSet, Service};
-use bulkhead_identity::NodeName;
+use bulkhead_identity::{NodeName, Timestamp};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -14,6 +14,7 @@ struct Answer<'a> {
     from: &'a NodeName,
     to: &'a NodeName,
     service: Service,
+    at: Timestamp,
     allowed: bool,
     decision: Decision,
 }
@@ -25,14 +26,16 @@ pub(super) fn run(asked: &command::Can, basis: &Basis, screen: Screen) -> Result
     let allowed = decision.is_allowed();
     let line = line(asked, basis, &decision);
     let (from, to, service) = (&asked.from, &asked.to, asked.service);
-    screen.answer("can", &Answer { from, to, service, allowed, decision }, |_| line)?;
+    screen.answer("can", &Answer { from, to, service, at: basis.at, allowed, decision }, |_| line)?;
     if allowed { Ok(()) } else { Err(Failure::Denied) }
 }
 
 fn line(asked: &command::Can, basis: &Basis, decision: &Decision) -> String {
     let command::Can { from, to, service, .. } = asked;
     let sentence = sentence(decision, &basis.checked.rules);
-    printable(&format!("{from} -> {to} {service}: {sentence}{}", basis.under()))
+    // At another moment it might be allowed.
+    let when = if decision.is_allowed() { String::new() } else { format!(" ({})", basis::at(basis.at)) };
+    printable(&format!("{from} -> {to} {service}: {sentence}{when}{}", basis.under()))
 }
 
 /// `allowed by web-to-db (base.toml:12)`; a no names the rule that forbids, or the nearest one and what it lacks.
@@ -79,9 +82,9 @@ mod tests {
     #[test]
     fn every_answer_names_its_reason() {
         insta::assert_snapshot!(ask("web-1 db tcp/5432").0, @"web-1 -> db tcp/5432: allowed by web-to-db (base.toml:16)  (policy 7)");
-        insta::assert_snapshot!(ask("web-1 db tcp/22").0, @"web-1 -> db tcp/22: denied, no rule allows it; nearest is ping (base.toml:25), but tcp/22 is not among its ports: icmp  (policy 7)");
-        insta::assert_snapshot!(ask("plc web-1 tcp/443").0, @"plc -> web-1 tcp/443: denied, no rule allows it; nearest is ping (base.toml:25), but source plc must match `env=prod`, has env=ot, and tcp/443 is not among its ports: icmp  (policy 7)");
-        insta::assert_snapshot!(ask("web-1 plc tcp/502").0, @"web-1 -> plc tcp/502: denied by never rule plc-only-from-historian (base.toml:41)  (policy 7)");
+        insta::assert_snapshot!(ask("web-1 db tcp/22").0, @"web-1 -> db tcp/22: denied, no rule allows it; nearest is ping (base.toml:25), but tcp/22 is not among its ports: icmp (at 2026-12-01T12:00:00Z)  (policy 7)");
+        insta::assert_snapshot!(ask("plc web-1 tcp/443").0, @"plc -> web-1 tcp/443: denied, no rule allows it; nearest is ping (base.toml:25), but source plc must match `env=prod`, has env=ot, and tcp/443 is not among its ports: icmp (at 2026-12-01T12:00:00Z)  (policy 7)");
+        insta::assert_snapshot!(ask("web-1 plc tcp/502").0, @"web-1 -> plc tcp/502: denied by never rule plc-only-from-historian (base.toml:41) (at 2026-12-01T12:00:00Z)  (policy 7)");
     }
 
     #[test]

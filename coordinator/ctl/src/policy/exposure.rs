@@ -1,4 +1,5 @@
-//! What may reach what, whoever there may be: over all label combinations that the schema allows.
+//! What may reach what, whoever there may be: over all label combinations that the schema allows, and without `--at`
+//! over every moment from now on.
 
 use super::basis::Basis;
 use super::count_of;
@@ -7,16 +8,19 @@ use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::table::{Table, printable};
 use bulkhead_acl::question::{Exposed, ExposureQuery, exposure};
+use bulkhead_identity::Timestamp;
 use serde::Serialize;
 
 #[derive(Serialize)]
 struct Answer {
+    /// The moment that it was asked about; `null`: any from now on.
+    at: Option<Timestamp>,
     exposed: Vec<Exposed>,
 }
 
 /// `policy exposure`.
 pub(super) fn run(asked: &command::Exposure, basis: &Basis, screen: Screen) -> Result<(), Failure> {
-    let answer = Answer { exposed: exposed(asked, basis)? };
+    let answer = Answer { at: basis.named_moment(), exposed: exposed(asked, basis)? };
     screen.answer("policy-exposure", &answer, |answer| text(&answer.exposed, basis))
 }
 
@@ -28,12 +32,12 @@ fn exposed(asked: &command::Exposure, basis: &Basis) -> Result<Vec<Exposed>, Fai
         ports: basis.ports(asked.ports.as_deref())?,
     };
     let (names, rules) = (&basis.checked.names, &basis.checked.rules);
-    Ok(exposure(names, rules, &query, basis.at).map_err(anyhow::Error::new)?)
+    Ok(exposure(names, rules, &query, basis.when()).map_err(anyhow::Error::new)?)
 }
 
 fn text(exposed: &[Exposed], basis: &Basis) -> String {
     let count = if exposed.is_empty() { "nothing is".to_owned() } else { are(exposed.len()) };
-    let line = printable(&format!("# {count} permitted{}", basis.under()));
+    let line = printable(&format!("# {count} permitted {}{}", basis.at_some_time(), basis.under()));
     if exposed.is_empty() {
         return line;
     }
@@ -77,13 +81,13 @@ mod tests {
         FROM                      TO                  IF  PORTS    RULES
         env=prod, role=historian  env=prod, role=plc  -   icmp     ping
         role=historian            role=plc            -   tcp/502  modbus
-        # 2 combinations are permitted  (policy 7)
+        # 2 combinations are permitted at any time  (policy 7)
         ");
         insta::assert_snapshot!(ask("--to role=db --ports postgres"), @r"
         FROM                TO                 IF  PORTS     RULES
         env=prod, role=web  env=prod, role=db  -   tcp/5432  web-to-db
-        # 1 combination is permitted  (policy 7)
+        # 1 combination is permitted at any time  (policy 7)
         ");
-        insta::assert_snapshot!(ask("--from role=plc --to role=plc --ports tcp/502"), @"# nothing is permitted  (policy 7)");
+        insta::assert_snapshot!(ask("--from role=plc --to role=plc --ports tcp/502"), @"# nothing is permitted at any time  (policy 7)");
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn nodes() -> Vec<Subject> {
 /// [`POLICY`] in force as generation 7.
 pub(super) fn basis() -> Basis {
     let checked = basis::understood(&sources(POLICY), NOON, "base").unwrap();
-    Basis { checked, nodes: nodes(), generation: Some(7), at: NOON }
+    Basis { checked, nodes: nodes(), generation: Some(7), at: NOON, is_now: true }
 }
 
 /// What these words after `policy` ask for; none of them holds a blank.

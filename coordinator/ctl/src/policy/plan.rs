@@ -33,6 +33,7 @@ struct Side {
 struct Live {
     flows: Vec<LiveFlow>,
     silent: Vec<String>,
+    unasked: Vec<String>,
     truncated: bool,
 }
 
@@ -64,6 +65,8 @@ struct Answer<'a> {
     cut: Option<&'a [CutFlow]>,
     /// Connected nodes that did not say which connections they have.
     silent: &'a [String],
+    /// Nodes that are not connected: theirs are not known either.
+    unasked: &'a [String],
     /// Whether there were more connections than an answer holds.
     flows_truncated: bool,
     /// `null` when it is not known where the coordinator runs.
@@ -141,7 +144,7 @@ impl Live {
         };
         let flows = live.flows.into_iter().map(read).collect::<anyhow::Result<_>>();
         let flows = flows.context("the coordinator's list of live connections")?;
-        Ok(Self { flows, silent: live.silent, truncated: live.truncated })
+        Ok(Self { flows, silent: live.silent, unasked: live.unasked, truncated: live.truncated })
     }
 }
 
@@ -189,6 +192,7 @@ impl Found {
             pairs: by_node.then(|| self.plan.pairs().collect()),
             cut: self.cut.as_deref(),
             silent: live.map_or(&[], |live| &live.silent),
+            unasked: live.map_or(&[], |live| &live.unasked),
             flows_truncated: live.is_some_and(|live| live.truncated),
             lost_ways: self.lost_ways.as_deref(),
         }

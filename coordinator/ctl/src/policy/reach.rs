@@ -1,13 +1,13 @@
 //! Who can reach a node, and what a node can reach: one line for each other node.
 
-use super::basis::{Basis, unknown_node};
+use super::basis::{self, Basis, unknown_node};
 use super::count_of;
 use crate::command;
 use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::table::{Table, printable};
 use bulkhead_acl::question::{Census, Reachable};
-use bulkhead_identity::NodeName;
+use bulkhead_identity::{NodeName, Timestamp};
 use serde::Serialize;
 
 /// Which end of the connection was named.
@@ -24,13 +24,14 @@ pub(super) enum End {
 struct Answer<'a> {
     question: End,
     node: &'a NodeName,
+    at: Timestamp,
     nodes: Vec<Reachable>,
 }
 
 /// `policy who-can` and `policy from`.
 pub(super) fn run(asked: &command::Peers, end: End, basis: &Basis, screen: Screen) -> Result<(), Failure> {
     let nodes = reachable(asked, end, basis)?;
-    let answer = Answer { question: end, node: &asked.node, nodes };
+    let answer = Answer { question: end, node: &asked.node, at: basis.at, nodes };
     screen.answer("reachable", &answer, |answer| text(&asked.node, end, &answer.nodes, basis))
 }
 
@@ -51,7 +52,9 @@ fn text(node: &NodeName, end: End, nodes: &[Reachable], basis: &Basis) -> String
         End::WhoCan => format!("# {count} may reach {node}"),
         End::From => format!("# {node} may reach {count}"),
     };
-    let line = printable(&format!("{line}{}", basis.under()));
+    // At another moment somebody might.
+    let when = if nobody { format!(" {}", basis::at(basis.at)) } else { String::new() };
+    let line = printable(&format!("{line}{when}{}", basis.under()));
     if nobody {
         return line;
     }
@@ -110,6 +113,6 @@ mod tests {
 
     #[test]
     fn nobody_is_said_in_words() {
-        insta::assert_snapshot!(from("db tcp/22"), @"# db may reach no node  (policy 7)");
+        insta::assert_snapshot!(from("db tcp/22"), @"# db may reach no node at 2026-12-01T12:00:00Z  (policy 7)");
     }
 }

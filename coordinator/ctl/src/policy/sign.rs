@@ -2,24 +2,28 @@
 //! holds another of the keys signs the same file again. The coordinator, which never sees the keys, can neither
 //! change a rule of it nor leave one out.
 
+mod offer;
+
 use super::{count, directory, print_diagnostics};
 use crate::Place;
 use crate::command;
+use crate::confirm::approve;
 use crate::failure::Failure;
 use crate::screen::{Screen, remark};
 use crate::{key_file, moment, public_file, trust};
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 use bulkhead_acl::check::{FailingTests, Options, check_with};
 use bulkhead_acl::{Bundle, RuleSet, SignedBundle, Sources};
 use bulkhead_identity::{Generation, IdentityKey, IdentityPublicKey, Timestamp, TrustDocument};
 use bulkhead_protocol::admin::{PolicyCurrent, SIGNED_POLICY_SCHEMA, SignedPolicy};
 use data_encoding::BASE64;
+use offer::Offer;
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 
-/// Largest signed policy: text and bundles of the largest policy, and their escapes.
-const MAX_SIGNED_POLICY_BYTES: usize = 48 * 1024 * 1024;
+/// Largest signed policy: texts and bundles of the largest policy and its fallback, and their escapes.
+const MAX_SIGNED_POLICY_BYTES: usize = 64 * 1024 * 1024;
 /// Clocks of nodes may be this far behind.
 const BACKDATE: Duration = Duration::from_secs(300);
 
@@ -40,7 +44,7 @@ pub(super) async fn run(place: &Place, arguments: command::Sign, screen: Screen)
     let keys = arguments.keys.iter().map(|path| key_file::read(path)).collect::<Result<Vec<_>, _>>()?;
     let keys: Vec<&IdentityKey> = keys.iter().collect();
     if arguments.path.is_file() {
-        return again(&arguments.path, &keys, screen);
+        return again(place, &arguments, &keys, screen).await;
     }
     let Some(out) = &arguments.out else {
         return Err(Failure::usage("no file is named to write to", "add --out FILE"));
@@ -49,20 +53,28 @@ pub(super) async fn run(place: &Place, arguments: command::Sign, screen: Screen)
     let trust = document.document();
     require_policy_keys(&keys, trust)?;
     let generation = generation(place, &arguments).await?;
-    let signer = Signer { trust, keys: &keys, wall: moment::now(), lifetime: arguments.lifetime };
+    let term = Term { trust, wall: moment::now(), lifetime: arguments.lifetime };
 
     let sources = directory::read(&arguments.path)?;
-    let rules = compile(&sources, arguments.allow_failing_tests)?;
-    let fallback = match &arguments.fallback {
-        Some(old) => Some(signer.sign(compile(&directory::read(old)?, true)?, Generation(generation.0 + 1))?),
-        None => None,
+    let fallback_sources = arguments.fallback.as_deref().map(directory::read).transpose()?;
+    let offer = Offer {
+        main: term.bundle(compile(&sources, arguments.allow_failing_tests)?, generation)?,
+        fallback: match &fallback_sources {
+            Some(old) => Some(term.bundle(compile(old, true)?, following(generation)?)?),
+            None => None,
+        },
     };
+    approve(arguments.yes.into(), &offer.to_string(), "Sign?")?;
+    let sign = |bundle: &Bundle| BASE64.encode(&bundle.sign(&keys));
     let policy = SignedPolicy {
         schema: SIGNED_POLICY_SCHEMA.to_owned(),
         sources,
-        bundle: signer.sign(rules, generation)?,
-        fallback,
+        bundle: sign(&offer.main),
+        fallback: offer.fallback.as_ref().map(sign),
+        fallback_sources,
     };
+    // Nothing is written that nobody would take.
+    read_offer(&policy)?;
     public_file::write_new(out, &encode(&policy)?)?;
     show(&policy, screen)?;
     let missing = usize::from(trust.policy_threshold).saturating_sub(keys.len());
@@ -76,15 +88,32 @@ pub(super) async fn run(place: &Place, arguments: command::Sign, screen: Screen)
 }
 
 /// Adds signatures to a policy that was signed before, in its file.
-fn again(file: &Path, keys: &[&IdentityKey], screen: Screen) -> Result<(), Failure> {
+async fn again(
+    place: &Place,
+    arguments: &command::Sign,
+    keys: &[&IdentityKey],
+    screen: Screen,
+) -> Result<(), Failure> {
+    let file = &arguments.path;
     let mut policy = read(file)?;
+    let offer = read_offer(&policy)?;
+    // Whoever signs a second time is shown what the first signed; the text beside it is for reading it.
+    offer.require_its_text(&policy).with_context(|| format!("{}; nothing was signed", file.display()))?;
+    match trust::document(place, arguments.trust.as_deref()).await {
+        Ok(document) => {
+            offer.require_domain(document.document())?;
+            require_policy_keys(keys, document.document())?;
+        }
+        Err(failure) if arguments.trust.is_some() => return Err(failure),
+        Err(_) => {
+            remark(
+                "note: without a trust document (--trust FILE), nobody looks whether these are policy keys",
+            );
+        }
+    }
+    approve(arguments.yes.into(), &offer.to_string(), "Sign?")?;
     policy.bundle = countersign(&policy.bundle, keys)?;
     policy.fallback = policy.fallback.as_deref().map(|bundle| countersign(bundle, keys)).transpose()?;
-    // Whoever signs a second time is shown what the first signed, not what the text beside it says.
-    let rules = Bundle::read(&decode(&policy.bundle)?).context("the bundle")?.rules;
-    if compile(&policy.sources, true)? != rules {
-        return Err(anyhow!("the text in {} is not what is signed in it", file.display()).into());
-    }
     public_file::replace(file, &encode(&policy)?)?;
     show(&policy, screen)
 }
@@ -139,8 +168,7 @@ async fn generation(place: &Place, arguments: &command::Sign) -> Result<Generati
         (None, Some(base)) => base,
         (None, None) => place.client()?.get::<PolicyCurrent>("/api/v1/policy").await?.generation,
     };
-    let next = base.checked_add(1).context("there is no generation after the last one")?;
-    Ok(Generation(next))
+    Ok(following(Generation(base))?)
 }
 
 fn compile(sources: &Sources, allow_failing_tests: bool) -> Result<RuleSet, Failure> {
@@ -157,42 +185,48 @@ fn compile(sources: &Sources, allow_failing_tests: bool) -> Result<RuleSet, Fail
     }
 }
 
-struct Signer<'a> {
+fn following(generation: Generation) -> anyhow::Result<Generation> {
+    generation.0.checked_add(1).map(Generation).context("there is no generation after the last one")
+}
+
+/// For which deployment, and for how long.
+struct Term<'a> {
     trust: &'a TrustDocument,
-    keys: &'a [&'a IdentityKey],
     wall: Timestamp,
     lifetime: Duration,
 }
 
-impl Signer<'_> {
-    fn sign(&self, rules: RuleSet, generation: Generation) -> anyhow::Result<String> {
-        let bundle = Bundle {
+impl Term<'_> {
+    fn bundle(&self, rules: RuleSet, generation: Generation) -> anyhow::Result<Bundle> {
+        Ok(Bundle {
             trust_domain: self.trust.trust_domain.clone(),
             generation,
             not_before: Timestamp(self.wall.0.saturating_sub(BACKDATE.as_secs())),
             expires: self.wall.plus(self.lifetime),
             rules,
             seed: *key_file::random()?,
-        };
-        let bytes = bundle.sign(self.keys);
-        Bundle::read(&bytes).context("nobody would take this policy")?;
-        Ok(BASE64.encode(&bytes))
+        })
     }
 }
 
+/// What the bundles in the file say, whoever signed them.
+fn read_offer(policy: &SignedPolicy) -> anyhow::Result<Offer> {
+    let bundle = |bundle: &str| anyhow::Ok(Bundle::read(&decode(bundle)?)?);
+    Ok(Offer {
+        main: bundle(&policy.bundle).context("the bundle")?,
+        fallback: policy.fallback.as_deref().map(bundle).transpose().context("the fallback")?,
+    })
+}
+
 fn show(policy: &SignedPolicy, screen: Screen) -> Result<(), Failure> {
-    let bytes = decode(&policy.bundle)?;
-    let bundle = Bundle::read(&bytes).context("the bundle")?;
-    let fallback = policy.fallback.as_deref().map(|bundle| -> anyhow::Result<u64> {
-        Ok(Bundle::read(&decode(bundle)?).context("the fallback")?.generation.0)
-    });
+    let Offer { main, fallback } = read_offer(policy)?;
     let signed = Signed {
-        generation: bundle.generation.0,
-        expires: bundle.expires,
-        allow_rules: bundle.rules.allow.len(),
-        never_rules: bundle.rules.never.len(),
-        fallback: fallback.transpose()?,
-        signers: SignedBundle::signers(&bytes).context("the signatures")?,
+        generation: main.generation.0,
+        expires: main.expires,
+        allow_rules: main.rules.allow.len(),
+        never_rules: main.rules.never.len(),
+        fallback: fallback.map(|fallback| fallback.generation.0),
+        signers: SignedBundle::signers(&decode(&policy.bundle)?).context("the signatures")?,
     };
     screen.answer("policy-signed", &signed, |signed| {
         let back = signed.fallback.map(|to| format!(", back to it by {to}")).unwrap_or_default();

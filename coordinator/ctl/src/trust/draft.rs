@@ -1,15 +1,16 @@
 //! From the trust document in force to the next one: drafted, signed by operators one after the other or side by
 //! side, applied.
 
-use super::{PATH, document, fetch, read, show};
+use super::{PATH, document, fetch, read, roots, show};
 use crate::Place;
 use crate::command;
+use crate::confirm::approve;
 use crate::failure::Failure;
 use crate::screen::{Screen, remark};
 use crate::{key_file, moment, public_file};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use bulkhead_identity::certificate::MAX_CERTIFICATE_BYTES;
-use bulkhead_identity::{Draft, Epoch, IdentityPublicKey, Trust, TrustDocument};
+use bulkhead_identity::{Draft, Epoch, IdentityPublicKey, Trust, TrustDocument, TrustHash};
 use bulkhead_protocol::admin::{TrustApply, TrustOverrides, TrustView};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -98,7 +99,7 @@ fn remove_one_root(document: &mut TrustDocument, which: &Path) -> Result<(), Fai
     let text = which.to_string_lossy();
     let key = command::parse_public_key(&text).ok();
     let at = match key {
-        Some(key) => root_keys(document)?.iter().position(|held| *held == key),
+        Some(key) => roots(document)?.iter().position(|(held, _)| *held == key),
         None => {
             let root = public_file::read(which, MAX_CERTIFICATE_BYTES)?;
             document.roots.iter().position(|held| *held == root)
@@ -106,11 +107,6 @@ fn remove_one_root(document: &mut TrustDocument, which: &Path) -> Result<(), Fai
     };
     document.roots.remove(at.ok_or_else(|| unknown("root", &text))?);
     Ok(())
-}
-
-fn root_keys(document: &TrustDocument) -> Result<Vec<IdentityPublicKey>, Failure> {
-    let keys = bulkhead_identity::trust::root_keys(&document.roots);
-    Ok(keys.context("the roots of the trust document")?)
 }
 
 fn unknown(what: &str, which: &impl Display) -> Failure {
@@ -125,11 +121,58 @@ fn twice(what: &str, which: &impl Display) -> Failure {
 }
 
 /// `trust sign`.
-pub(super) fn sign(file: &Path, key: &Path, screen: Screen) -> Result<(), Failure> {
-    let mut draft = read(file)?;
-    draft.countersign(&key_file::read(key)?).context("signing")?;
-    public_file::replace(file, &draft.bytes())?;
+pub(super) async fn sign(
+    place: &Place,
+    arguments: &command::TrustSign,
+    screen: Screen,
+) -> Result<(), Failure> {
+    let mut draft = read(&arguments.file)?;
+    let key = key_file::read(&arguments.key)?;
+    let effect = match before(place, arguments, &key.public()).await? {
+        Some(before) => changes(&before, &draft)?,
+        None => show::text(&draft, None)?,
+    };
+    approve(arguments.yes.into(), &effect, "Sign?")?;
+    draft.countersign(&key).context("signing")?;
+    public_file::replace(&arguments.file, &draft.bytes())?;
     show::file(&draft, screen)
+}
+
+/// The document that the signer knows already. What the coordinator says is only believed when this very operator
+/// signed it: whoever has the coordinator could put his keys into both, and there would be no difference to see.
+async fn before(
+    place: &Place,
+    arguments: &command::TrustSign,
+    signer: &IdentityPublicKey,
+) -> Result<Option<Draft>, Failure> {
+    if let Some(file) = &arguments.from {
+        return Ok(Some(read(file)?));
+    }
+    match document(place, None).await {
+        Ok(held) if held.signers().contains(signer) => Ok(Some(held)),
+        Ok(_) => {
+            remark("note: this key did not sign the coordinator's document: the whole draft is shown");
+            Ok(None)
+        }
+        Err(_) => {
+            remark("note: no document to compare with (--from FILE): the whole draft is shown");
+            Ok(None)
+        }
+    }
+}
+
+/// What is different in `next`, and from what.
+fn changes(before: &Draft, next: &Draft) -> Result<String, Failure> {
+    let (old, new) = (before.document(), next.document());
+    if old.trust_domain != new.trust_domain {
+        return Err(anyhow!("the draft is for {}, not {}", new.trust_domain, old.trust_domain).into());
+    }
+    if new.version <= old.version {
+        return Err(anyhow!("the draft's version {} does not come after {}", new.version, old.version).into());
+    }
+    let hash = TrustHash::of(&before.bytes());
+    let changes = show::differences(old, new)?;
+    Ok(format!("from version {} of {} with the hash {hash}:\n{changes}", old.version, old.trust_domain))
 }
 
 /// `trust merge`.

@@ -14,8 +14,9 @@ use crate::command;
 use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::{key_file, public_file};
-use bulkhead_identity::trust::MAX_TRUST_BYTES;
-use bulkhead_identity::{Draft, IdentityPublicKey};
+use anyhow::Context as _;
+use bulkhead_identity::trust::{MAX_TRUST_BYTES, root_ends};
+use bulkhead_identity::{Draft, IdentityPublicKey, Timestamp, TrustDocument};
 use bulkhead_protocol::admin::TrustView;
 use serde::Serialize;
 use std::path::Path;
@@ -37,7 +38,7 @@ pub(crate) async fn run(place: &Place, verb: command::Trust, screen: Screen) -> 
         command::Trust::Public { file } => public(key_file::read(&file)?.public(), screen),
         command::Trust::NewRoot(arguments) => root::create(place, &arguments, screen).await,
         command::Trust::Draft(arguments) => draft::make(place, &arguments, screen).await,
-        command::Trust::Sign { file, key } => draft::sign(&file, &key, screen),
+        command::Trust::Sign(arguments) => draft::sign(place, &arguments, screen).await,
         command::Trust::Merge { file, copies } => draft::merge(&file, &copies, screen),
         command::Trust::Apply(arguments) => draft::apply(place, &arguments, screen).await,
         command::Trust::SignIssuer(arguments) => root::sign_issuer(&arguments, screen),
@@ -47,7 +48,6 @@ pub(crate) async fn run(place: &Place, verb: command::Trust, screen: Screen) -> 
 
 /// A trust document or draft in a file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Draft> {
-    use anyhow::Context as _;
     let bytes = public_file::read(path, MAX_TRUST_BYTES)?;
     Draft::read(&bytes).with_context(|| format!("reading {}", path.display()))
 }
@@ -66,8 +66,12 @@ pub(crate) async fn document(place: &Place, file: Option<&Path>) -> Result<Draft
 }
 
 fn in_view(view: &TrustView) -> Result<Draft, Failure> {
-    use anyhow::Context as _;
     Ok(Draft::read(&view.document).context("the coordinator's trust document")?)
+}
+
+/// Keys and ends of a document's roots.
+fn roots(document: &TrustDocument) -> Result<Vec<(IdentityPublicKey, Timestamp)>, Failure> {
+    Ok(root_ends(&document.roots).context("the roots of the trust document")?)
 }
 
 fn public(public: IdentityPublicKey, screen: Screen) -> Result<(), Failure> {

@@ -4,13 +4,14 @@
 use super::document;
 use crate::Place;
 use crate::command;
+use crate::confirm::approve;
 use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::{key_file, moment, public_file};
 use anyhow::Context as _;
 use bulkhead_identity::certificate::MAX_CERTIFICATE_BYTES;
 use bulkhead_identity::issuer_request::MAX_ISSUER_REQUEST_BYTES;
-use bulkhead_identity::{Authority, IdentityPublicKey, IssuerRequest, LabelKey, Timestamp};
+use bulkhead_identity::{Authority, IdentityPublicKey, IssuerLimits, IssuerRequest, LabelKey, Timestamp};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -66,27 +67,35 @@ pub(super) fn sign_issuer(arguments: &command::SignIssuer, screen: Screen) -> Re
     let not_before = backdated(now).max(root.not_before());
     let wanted = arguments.lifetime.map_or(root.not_after(), |lifetime| now.plus(lifetime));
     let not_after = wanted.min(root.not_after());
+    let limits = limited_to(&request.limits);
+    let made = Certified { trust_domain: request.limits.trust_domain.as_str(), key: request.key, not_after };
+    let (about_it, under) = (about(&made, &limits), arguments.root.display());
+    let effect = format!("{about_it}\nunder the root {under}, which ends {}", moment::show(root.not_after()));
+    approve(arguments.yes.into(), &effect, "Sign?")?;
     let issued = root
         .sign_issuer(request.key, &request.limits, key_file::serial()?, not_before, not_after)
         .context("signing")?;
     public_file::write_new(&arguments.out, &issued)?;
-    let made = Certified { trust_domain: request.limits.trust_domain.as_str(), key: request.key, not_after };
-    let labels = request
-        .limits
-        .label_keys
-        .as_ref()
-        .map_or("any".to_owned(), |keys| keys.iter().map(LabelKey::as_str).collect::<Vec<_>>().join(","));
-    let ((v6, v6_bits), (v4, v4_bits)) = (request.limits.v6, request.limits.v4);
     screen.answer("issuer", &made, |made| {
         format!(
-            "issuer {} of {}, to {}, limited to {v6}/{v6_bits}, {v4}/{v4_bits} and labels: {labels}\n\
-             next, on the coordinator's host: bulkhead-coordinator issuer install {}",
-            made.key,
-            made.trust_domain,
-            moment::show(made.not_after),
+            "{}\nnext, on the coordinator's host: bulkhead-coordinator issuer install {}",
+            about(made, &limits),
             arguments.out.display()
         )
     })
+}
+
+fn about(issuer: &Certified<'_>, limits: &str) -> String {
+    let to = moment::show(issuer.not_after);
+    format!("issuer {} of {}, to {to}, limited to {limits}", issuer.key, issuer.trust_domain)
+}
+
+fn limited_to(limits: &IssuerLimits) -> String {
+    let keys = limits.label_keys.as_ref();
+    let labels =
+        keys.map_or("any".to_owned(), |keys| keys.iter().map(LabelKey::as_str).collect::<Vec<_>>().join(","));
+    let ((v6, v6_bits), (v4, v4_bits)) = (limits.v6, limits.v4);
+    format!("{v6}/{v6_bits}, {v4}/{v4_bits} and labels: {labels}")
 }
 
 fn backdated(now: Timestamp) -> Timestamp {

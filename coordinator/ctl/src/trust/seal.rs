@@ -4,7 +4,7 @@
 use super::document;
 use crate::Place;
 use crate::command;
-use crate::confirm::confirm;
+use crate::confirm::{Consent, approve};
 use crate::failure::Failure;
 use crate::screen::{Screen, remark};
 use crate::{key_file, moment, node, public_file};
@@ -22,6 +22,8 @@ const MAX_NODES_FILE_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Serialize)]
 struct Sealed<'a> {
     node: &'a NodeName,
+    /// Of the node's key.
+    fingerprint: String,
     labels: &'a Labels,
     not_after: Timestamp,
     signers: Vec<IdentityPublicKey>,
@@ -34,6 +36,7 @@ pub(super) async fn run(place: &Place, arguments: command::Seal, screen: Screen)
         (Some(file), _) if keys.is_empty() => send(place, &begun(file)?, screen).await,
         (Some(file), _) => {
             let mut seal = begun(file)?;
+            require_right_key(&arguments, seal.statement())?;
             for key in &keys {
                 seal.countersign(key).context("signing")?;
             }
@@ -80,7 +83,6 @@ async fn make(
         Some(file) => listed(file, name)?,
         None => known(&node::fetch(&mut place.client()?, name).await?)?,
     };
-    require_right_key(arguments, name, &identity_key, &labels)?;
     let statement = SealedLabels {
         trust_domain: trust.trust_domain.clone(),
         name: name.clone(),
@@ -88,28 +90,34 @@ async fn make(
         labels,
         not_after: moment::now().plus(arguments.lifetime),
     };
+    require_right_key(arguments, &statement)?;
     Ok(Seal::sign(&statement, &keys.iter().collect::<Vec<_>>()).context("signing")?)
 }
 
-/// Shows for whose key operators are about to sign.
-fn require_right_key(
-    arguments: &command::Seal,
-    name: &NodeName,
-    key: &IdentityPublicKey,
-    labels: &Labels,
-) -> Result<(), Failure> {
-    let fingerprint = key.fingerprint().to_string();
-    if let Some(expected) = &arguments.fingerprint {
-        return if *expected == fingerprint {
-            Ok(())
-        } else {
-            Err(anyhow!("node {name} has another key here: {fingerprint}; nothing was signed").into())
-        };
+/// Shows for whose key, and what for, operators are about to sign. In a seal that others began, a key that was
+/// compared says nothing about the labels: whoever signs it is asked all the same.
+fn require_right_key(arguments: &command::Seal, statement: &SealedLabels) -> Result<(), Failure> {
+    let SealedLabels { trust_domain, name, identity_key, labels, not_after } = statement;
+    let fingerprint = identity_key.fingerprint().to_string();
+    let expected = arguments.fingerprint.as_ref();
+    if expected.is_some_and(|expected| *expected != fingerprint) {
+        return Err(anyhow!("node {name} has another key here: {fingerprint}; nothing was signed").into());
     }
     let effect = format!(
-        "{name} with the key {fingerprint} will have {labels}. Compare the key with what `bulkhead status` shows on {name}."
+        "{name} of {trust_domain} with the key {fingerprint} will have {} to {}.",
+        said(labels),
+        moment::show(*not_after)
     );
-    confirm(arguments.yes.into(), &effect, "Sign?")
+    if expected.is_some() {
+        let consent = if arguments.input.is_some() { arguments.yes.into() } else { Consent::Given };
+        return approve(consent, &effect, "Sign?");
+    }
+    let effect = format!("{effect} Compare the key with what `bulkhead status` shows on {name}.");
+    approve(arguments.yes.into(), &effect, "Sign?")
+}
+
+fn said(labels: &Labels) -> String {
+    if labels.is_empty() { "no sealed labels".to_owned() } else { labels.to_string() }
 }
 
 fn known(node: &Node) -> anyhow::Result<IdentityPublicKey> {
@@ -148,17 +156,18 @@ fn show(seal: &Seal, screen: Screen) -> Result<(), Failure> {
     let statement = seal.statement();
     let sealed = Sealed {
         node: &statement.name,
+        fingerprint: statement.identity_key.fingerprint().to_string(),
         labels: &statement.labels,
         not_after: statement.not_after,
         signers: seal.signers(),
     };
     screen.answer("seal", &sealed, |sealed| {
-        let labels =
-            if sealed.labels.is_empty() { "no sealed labels".to_owned() } else { sealed.labels.to_string() };
         let signers: Vec<String> = sealed.signers.iter().map(ToString::to_string).collect();
         format!(
-            "{}: {labels} to {}, signed by {}",
+            "{} with the key {}: {} to {}, signed by {}",
             sealed.node,
+            sealed.fingerprint,
+            said(sealed.labels),
             moment::show(sealed.not_after),
             signers.join(", ")
         )

@@ -1,11 +1,11 @@
 //! A trust document for people: who may sign what, and what still has to be signed.
 
-use super::in_view;
+use super::{in_view, roots};
 use crate::failure::Failure;
 use crate::moment;
 use crate::screen::Screen;
 use crate::table::Table;
-use bulkhead_identity::{Draft, IdentityPublicKey, LabelKey, Timestamp, TrustHash};
+use bulkhead_identity::{Draft, IdentityPublicKey, LabelKey, Timestamp, TrustDocument, TrustHash};
 use bulkhead_protocol::admin::{EndingSeal, RootView, Signing, TrustView};
 use serde::Serialize;
 
@@ -26,8 +26,24 @@ struct Shown<'a> {
     signers: Vec<IdentityPublicKey>,
     /// How many more operators have to sign before it counts, as far as the document itself says.
     missing: usize,
+    overlay: [String; 2],
     #[serde(flatten)]
-    followed: Option<Followed<'a>>,
+    origin: Origin<'a>,
+}
+
+/// Where a document was found.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Origin<'a> {
+    File { roots: Vec<Root> },
+    InForce(Followed<'a>),
+}
+
+/// A root, as the document itself says.
+#[derive(Serialize)]
+struct Root {
+    key: IdentityPublicKey,
+    not_after: Timestamp,
 }
 
 /// What only the coordinator knows.
@@ -40,7 +56,7 @@ struct Followed<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn new(draft: &'a Draft, view: Option<&'a TrustView>) -> Self {
+    fn new(draft: &'a Draft, origin: Origin<'a>) -> Self {
         let document = draft.document();
         Self {
             version: document.version.0,
@@ -55,80 +71,132 @@ impl<'a> Shown<'a> {
             sealed: &document.sealed,
             signers: draft.signers(),
             missing: draft.missing(document),
-            followed: view.map(|view| Followed {
-                roots: &view.roots,
-                behind: view.behind,
-                signing: view.signing,
-                ending_seals: &view.ending_seals,
-            }),
+            overlay: overlay(document),
+            origin,
         }
     }
 }
 
 /// A document or draft in a file.
 pub(super) fn file(draft: &Draft, screen: Screen) -> Result<(), Failure> {
-    screen.answer("trust", &Shown::new(draft, None), |_| text(draft, None))
+    let shown = text(draft, None)?;
+    let root = |(key, not_after)| Root { key, not_after };
+    let roots = roots(draft.document())?.into_iter().map(root).collect();
+    screen.answer("trust", &Shown::new(draft, Origin::File { roots }), |_| shown)
 }
 
 /// The document in force.
 pub(super) fn in_force(view: &TrustView, screen: Screen) -> Result<(), Failure> {
     let draft = in_view(view)?;
-    screen.answer("trust", &Shown::new(&draft, Some(view)), |_| text(&draft, Some(view)))
+    let shown = text(&draft, Some(view))?;
+    let followed = Followed {
+        roots: &view.roots,
+        behind: view.behind,
+        signing: view.signing,
+        ending_seals: &view.ending_seals,
+    };
+    screen.answer("trust", &Shown::new(&draft, Origin::InForce(followed)), |_| shown)
 }
 
-fn text(draft: &Draft, view: Option<&TrustView>) -> String {
+/// All that a document says, and what `view` knows of it.
+pub(super) fn text(draft: &Draft, view: Option<&TrustView>) -> Result<String, Failure> {
     let (document, now) = (draft.document(), moment::now());
-    let mut facts = Table::facts();
-    facts.fact("version", document.version);
-    facts.fact("trust domain", &document.trust_domain);
-    facts.fact("hash", TrustHash::of(&draft.bytes()));
-    facts.fact("issued", moment::show(document.issued));
-    let expires = moment::show(document.expires);
-    facts.fact("ends", format!("{expires}, {}", moment::show_left(document.expires, now)));
-    keys(&mut facts, "operator", &document.operator_keys, document.operator_threshold);
-    keys(&mut facts, "policy key", &document.policy_keys, document.policy_threshold);
-    let sealed: Vec<&str> = document.sealed.iter().map(LabelKey::as_str).collect();
-    facts.fact("sealed labels", if sealed.is_empty() { "none".to_owned() } else { sealed.join(",") });
+    let mut table = Table::facts();
+    table.fact("hash", TrustHash::of(&draft.bytes()));
+    for (name, value) in facts(document)? {
+        table.fact(name, value);
+    }
     match view {
         Some(view) => {
             for root in &view.roots {
-                facts.fact("root", root_line(root, now));
+                table.fact("under root", root_line(root));
             }
             let signs = match view.signing {
                 Signing::Online => "by the coordinator",
                 Signing::Offline => "elsewhere: bulkheadctl policy sign",
             };
-            facts.fact("policy is signed", signs);
-            facts.fact("connected, but behind", crate::node::peers(view.behind));
+            table.fact("policy is signed", signs);
+            table.fact("connected, but behind", crate::node::peers(view.behind));
             for seal in &view.ending_seals {
-                facts.fact("seal ends", format!("{} {}", seal.node, moment::show_left(seal.not_after, now)));
+                table.fact("seal ends", format!("{} {}", seal.node, moment::show_left(seal.not_after, now)));
             }
         }
         None => {
-            facts.fact("roots", document.roots.len());
             for signer in draft.signers() {
-                facts.fact("signed by", signer);
+                table.fact("signed by", signer);
             }
-            facts.fact("missing", format!("{} signatures of its own operators", draft.missing(document)));
+            table.fact("missing", format!("{} signatures of its own operators", draft.missing(document)));
         }
     }
-    facts.to_string()
+    Ok(table.to_string())
 }
 
-fn keys(facts: &mut Table, what: &str, keys: &[IdentityPublicKey], threshold: u8) {
-    facts.fact(&format!("{what}s"), format!("{threshold} of {} have to sign", keys.len()));
-    for key in keys {
-        facts.fact(what, key);
+/// What `new` says and `old` does not (`+`), and what it no longer says (`-`).
+pub(super) fn differences(old: &TrustDocument, new: &TrustDocument) -> Result<String, Failure> {
+    let (old, new) = (facts(old)?, facts(new)?);
+    let mut table = Table::facts();
+    for (mark, here, there) in [("-", &old, &new), ("+", &new, &old)] {
+        for (name, value) in here.iter().filter(|fact| !there.contains(fact)) {
+            table.fact(mark, format!("{name}  {value}"));
+        }
     }
+    Ok(table.to_string())
 }
 
-fn root_line(root: &RootView, now: Timestamp) -> String {
+/// Everything that operators sign, one fact for each thing that can come or go. Nothing may be missing here: what is
+/// not shown is signed unseen.
+fn facts(document: &TrustDocument) -> Result<Vec<(&'static str, String)>, Failure> {
+    let TrustDocument {
+        version,
+        trust_domain,
+        roots: _,
+        operator_keys,
+        operator_threshold,
+        policy_keys,
+        policy_threshold,
+        sealed,
+        overlay_v6: _,
+        overlay_v4: _,
+        issued,
+        expires,
+    } = document;
+    let now = moment::now();
+    let ends = |at: Timestamp| format!("{}, {}", moment::show(at), moment::show_left(at, now));
+    let mut facts = vec![
+        ("version", version.to_string()),
+        ("trust domain", trust_domain.to_string()),
+        ("issued", moment::show(*issued)),
+        ("ends", ends(*expires)),
+    ];
+    facts.extend(overlay(document).map(|range| ("overlay", range)));
+    facts.extend(
+        roots(document)?
+            .into_iter()
+            .map(|(key, not_after)| ("root", format!("{key}  to {}", ends(not_after)))),
+    );
+    let of = |threshold: u8, keys: usize| format!("{threshold} of {keys} have to sign");
+    facts.push(("operators", of(*operator_threshold, operator_keys.len())));
+    facts.extend(operator_keys.iter().map(|key| ("operator", key.to_string())));
+    facts.push(("policy keys", of(*policy_threshold, policy_keys.len())));
+    facts.extend(policy_keys.iter().map(|key| ("policy key", key.to_string())));
+    if sealed.is_empty() {
+        facts.push(("sealed labels", "none".to_owned()));
+    }
+    facts.extend(sealed.iter().map(|key| ("sealed label", key.to_string())));
+    Ok(facts)
+}
+
+fn overlay(document: &TrustDocument) -> [String; 2] {
+    let ((v6, v6_bits), (v4, v4_bits)) = (document.overlay_v6, document.overlay_v4);
+    [format!("{v6}/{v6_bits}"), format!("{v4}/{v4_bits}")]
+}
+
+fn root_line(root: &RootView) -> String {
     let issuing = if root.issuing { "issues now" } else { "does not issue" };
     format!(
-        "{}  {issuing}, {} under it ({} connected), {}",
+        "{}  {issuing}, {} under it ({} connected)",
         root.key,
         crate::node::peers(root.nodes),
-        root.connected,
-        moment::show_left(root.not_after, now)
+        root.connected
     )
 }

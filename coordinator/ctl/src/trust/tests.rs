@@ -1,9 +1,10 @@
 //! What operators do, from files to files: no coordinator anywhere.
 #![allow(clippy::unwrap_used)]
 
+use super::show;
 use crate::command::CommandLine;
 use crate::{key_file, moment, run};
-use bulkhead_acl::SignedBundle;
+use bulkhead_acl::{Bundle, SignedBundle, Sources};
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::issue::default_ranges;
 use bulkhead_identity::{
@@ -14,6 +15,7 @@ use bulkhead_protocol::admin::SignedPolicy;
 use clap::Parser as _;
 use data_encoding::BASE64;
 use std::fs;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -94,9 +96,9 @@ async fn a_second_operator_a_policy_key_a_root_and_a_sealed_label_in_one_documen
     assert!(desk.does(&draft).await);
     assert!(desk.does("trust show --file @next.cbor").await);
     fs::copy(desk.path("next.cbor"), desk.path("copy.cbor")).unwrap();
-    assert!(desk.does("trust sign @next.cbor --key @operator.key").await);
+    assert!(desk.does("trust sign @next.cbor --key @operator.key --yes").await);
     assert!(desk.trust.update(&desk.read("next.cbor"), moment::now()).is_err(), "one of two");
-    assert!(desk.does("trust sign @copy.cbor --key @two.key").await);
+    assert!(desk.does("trust sign @copy.cbor --key @two.key --yes").await);
     assert!(desk.does("trust merge @next.cbor @copy.cbor").await);
     let next = desk.trust.update(&desk.read("next.cbor"), moment::now()).unwrap();
     let document = next.document();
@@ -121,19 +123,19 @@ async fn a_root_answers_an_issuers_request() {
     let limits = IssuerLimits { trust_domain: domain, label_keys: None, v6, v4 };
     let issuer = IdentityKey::from_seed(zeroize::Zeroizing::new([9; 32]));
     fs::write(desk.path("request"), IssuerRequest::create(&issuer, &limits)).unwrap();
-    let answer = "trust sign-issuer @request --root-key @root2.key --root @root2.der --out @issuer.der";
+    let answer = "trust sign-issuer @request --root-key @root2.key --root @root2.der --out @issuer.der --yes";
     assert!(desk.does(answer).await);
     assert!(!desk.does(answer).await, "no certificate is replaced");
     let issued = desk.read("issuer.der");
     Issuer::load(issuer, issued.clone()).unwrap();
     assert!(desk.trust.check_issuer(&issued, &Revocations::default(), moment::now()).is_err());
     assert!(desk.does("trust draft --from @trust.cbor --out @next.cbor --add-root @root2.der").await);
-    assert!(desk.does("trust sign @next.cbor --key @operator.key").await);
+    assert!(desk.does("trust sign @next.cbor --key @operator.key --yes").await);
     let next = desk.trust.update(&desk.read("next.cbor"), moment::now()).unwrap();
     next.check_issuer(&issued, &Revocations::default(), moment::now()).unwrap();
     assert!(
         !desk
-            .does("trust sign-issuer @request --root-key @operator.key --root @root2.der --out @x.der")
+            .does("trust sign-issuer @request --root-key @operator.key --root @root2.der --out @x.der --yes")
             .await
     );
 }
@@ -147,8 +149,8 @@ async fn labels_are_sealed_hand_to_hand() {
         "trust draft --from @trust.cbor --out @next.cbor --seal env --add-operator {two} --operator-threshold 2"
     );
     assert!(desk.does(&draft).await);
-    assert!(desk.does("trust sign @next.cbor --key @operator.key").await);
-    assert!(desk.does("trust sign @next.cbor --key @two.key").await);
+    assert!(desk.does("trust sign @next.cbor --key @operator.key --yes").await);
+    assert!(desk.does("trust sign @next.cbor --key @two.key --yes").await);
     let node = IdentityKey::from_seed(zeroize::Zeroizing::new([5; 32])).public();
     let nodes = format!(r#"{{"nodes": [{{"name": "web", "identity_key": "{node}", "labels": {{}}}}]}}"#);
     fs::write(desk.path("nodes.json"), nodes).unwrap();
@@ -161,7 +163,16 @@ async fn labels_are_sealed_hand_to_hand() {
     let trust = Trust::stored(&desk.read("next.cbor"), moment::now()).unwrap();
     let held = |name: &str| Seal::decode(&desk.read(name)).unwrap();
     assert!(held("web.seal").verify(trust.document()).is_err(), "one of two");
-    assert!(desk.does("trust seal --in @web.seal --key @two.key").await);
+    let again = "trust seal --in @web.seal --key @two.key";
+    assert!(!desk.does(&format!("{again} --yes --fingerprint MFRG")).await, "another key");
+    if !std::io::stdin().is_terminal() {
+        assert!(
+            !desk.does(&format!("{again} --fingerprint {fingerprint}")).await,
+            "nobody looked at the labels"
+        );
+    }
+    assert!(held("web.seal").verify(trust.document()).is_err(), "still one of two");
+    assert!(desk.does(&format!("{again} --yes --fingerprint {fingerprint}")).await);
     let sealed = held("web.seal");
     sealed.verify(trust.document()).unwrap();
     assert_eq!(
@@ -193,10 +204,10 @@ async fn a_policy_is_signed_where_its_keys_are_and_by_as_many_as_it_takes() {
         "trust draft --from @trust.cbor --out @next.cbor --add-policy-key {second} --policy-threshold 2"
     );
     assert!(desk.does(&draft).await);
-    assert!(desk.does("trust sign @next.cbor --key @operator.key").await);
+    assert!(desk.does("trust sign @next.cbor --key @operator.key --yes").await);
     let trust = desk.trust.update(&desk.read("next.cbor"), moment::now()).unwrap();
 
-    let sign = "policy sign @new --trust @next.cbor --base 4 --fallback @old --out @signed.json";
+    let sign = "policy sign @new --trust @next.cbor --base 4 --fallback @old --out @signed.json --yes";
     assert!(!desk.does(&format!("{sign} --key @operator.key")).await, "no policy key");
     assert!(desk.does(&format!("{sign} --key @policy.key")).await);
     let verify = |bundle: &str| {
@@ -204,18 +215,99 @@ async fn a_policy_is_signed_where_its_keys_are_and_by_as_many_as_it_takes() {
         SignedBundle::verify(&bytes, &trust, Generation(0), moment::now())
     };
     assert!(verify(&signed(&desk.path("signed.json")).bundle).is_err(), "one of two");
-    assert!(desk.does("policy sign @signed.json --key @second.key").await);
+    assert!(desk.does("policy sign @signed.json --key @second.key --yes").await);
     let policy = signed(&desk.path("signed.json"));
     let (bundle, fallback) = (verify(&policy.bundle).unwrap(), verify(&policy.fallback.unwrap()).unwrap());
     assert_eq!((bundle.generation(), fallback.generation()), (Generation(5), Generation(6)));
     assert_ne!(bundle.rules(), fallback.rules());
+
+    let other = "policy sign @signed.json --key @operator.key --trust @next.cbor --yes";
+    assert!(!desk.does(other).await, "no policy key, the second time either");
 
     // Whoever signs second signs what stands beside it.
     let mut forged = signed(&desk.path("signed.json"));
     let text = forged.sources.0.get_mut("main.toml").unwrap();
     *text = text.replace("5432", "22");
     fs::write(desk.path("signed.json"), serde_json::to_vec(&forged).unwrap()).unwrap();
-    assert!(!desk.does("policy sign @signed.json --key @second.key").await);
+    assert!(!desk.does("policy sign @signed.json --key @second.key --yes").await);
+}
+
+#[tokio::test]
+async fn the_second_signer_of_a_policy_does_not_sign_a_fallback_unseen() {
+    let desk = Desk::new();
+    policy(&desk, "new", 5432);
+    policy(&desk, "old", 5433);
+    let sign = "policy sign @new --trust @trust.cbor --base 4 --fallback @old --key @policy.key";
+    assert!(desk.does(&format!("{sign} --out @signed.json --yes")).await);
+    let honest = signed(&desk.path("signed.json"));
+    let key = key_file::read(&desk.path("policy.key")).unwrap();
+    let text = honest.fallback_sources.clone().unwrap();
+    let wider = Sources(text.0.into_iter().map(|(name, text)| (name, text.replace("5433", "22"))).collect());
+    let refused = async |change: &dyn Fn(&mut Bundle, &mut SignedPolicy)| {
+        let mut forged = honest.clone();
+        let bytes = BASE64.decode(honest.fallback.as_ref().unwrap().as_bytes()).unwrap();
+        let mut fallback = Bundle::read(&bytes).unwrap();
+        change(&mut fallback, &mut forged);
+        forged.fallback = forged.fallback.is_some().then(|| BASE64.encode(&fallback.sign(&[&key])));
+        let forged = serde_json::to_vec(&forged).unwrap();
+        fs::write(desk.path("forged.json"), &forged).unwrap();
+        let agreed = desk.does("policy sign @forged.json --key @policy.key --trust @trust.cbor --yes").await;
+        !agreed && desk.read("forged.json") == forged
+    };
+    assert!(!refused(&|_, _| ()).await, "what is honest is signed");
+    assert!(refused(&|_, file| file.fallback_sources = None).await);
+    assert!(refused(&|_, file| file.fallback = None).await);
+    assert!(refused(&|_, file| file.fallback_sources = Some(wider.clone())).await);
+    let rules = bulkhead_acl::check(&wider, moment::now()).unwrap().rules;
+    assert!(refused(&|fallback, _| fallback.rules = rules.clone()).await);
+    assert!(refused(&|fallback, _| fallback.generation = Generation(7)).await);
+    assert!(
+        refused(&|fallback, _| fallback.trust_domain = TrustDomain::parse("other.example").unwrap()).await
+    );
+}
+
+#[tokio::test]
+async fn operators_see_every_difference_before_they_sign() {
+    let desk = Desk::new();
+    let (operator, old_policy) = (desk.public("operator.key"), desk.public("policy.key"));
+    assert!(desk.does("trust keygen @two.key").await);
+    assert!(desk.does("trust new-root --trust @trust.cbor --key @root2.key --out @root2.der").await);
+    let two = desk.public("two.key");
+    let draft = format!(
+        "trust draft --from @trust.cbor --out @next.cbor --add-policy-key {two} --add-root @root2.der --seal env"
+    );
+    assert!(desk.does(&draft).await);
+    let read = |name: &str| super::read(&desk.path(name)).unwrap();
+    let (before, next) = (read("trust.cbor"), read("next.cbor"));
+    let differences = show::differences(before.document(), next.document()).unwrap();
+    let has = |line: &str| differences.lines().any(|shown| shown.starts_with(line));
+    let root = desk.public("root2.key");
+    for line in [
+        "-  version  1",
+        "+  version  2",
+        "-  policy keys  1 of 1 have to sign",
+        "+  policy keys  1 of 2 have to sign",
+        &format!("+  policy key  {two}"),
+        &format!("+  root  {root}  to "),
+        "-  sealed labels  none",
+        "+  sealed label  env",
+    ] {
+        assert!(has(line), "{line} is not in\n{differences}");
+    }
+    assert!(!differences.contains(&operator) && !differences.contains(&old_policy), "{differences}");
+    let all = show::text(&next, None).unwrap();
+    for fact in [&operator, &old_policy, &two, &root, "100.64.0.0/10"] {
+        assert!(all.contains(fact), "{fact} is not in\n{all}");
+    }
+
+    let sign = "trust sign @next.cbor --key @operator.key";
+    assert!(!desk.does(&format!("{sign} --from @next.cbor --yes")).await, "not after itself");
+    if !std::io::stdin().is_terminal() {
+        assert!(!desk.does(&format!("{sign} --from @trust.cbor")).await, "nobody said yes");
+    }
+    assert!(read("next.cbor").signers().is_empty());
+    assert!(desk.does(&format!("{sign} --from @trust.cbor --yes")).await);
+    assert_eq!(read("next.cbor").signers().len(), 1);
 }
 
 #[test]

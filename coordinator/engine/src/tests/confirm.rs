@@ -11,22 +11,22 @@ use bulkhead_protocol::control::{ToCoordinator, ToNode};
 use proptest::prelude::*;
 use std::time::Duration;
 
-const WINDOW: Duration = Duration::from_secs(300);
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const WINDOW: Duration = Duration::from_secs(300);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn after() -> Sources {
+pub(super) fn after() -> Sources {
     rule("after", "role=web", "role=other", "")
 }
 
 /// A deployment of two connected nodes with [`web_to_db`] in force as generation 1.
-struct Drill {
-    scene: Scene,
+pub(super) struct Drill {
+    pub(super) scene: Scene,
     machines: Vec<Machine>,
-    links: Vec<ConnectionId>,
+    pub(super) links: Vec<ConnectionId>,
 }
 
 impl Drill {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut scene = Scene::new();
         let machines = vec![scene.node("db", "role=db"), scene.node("web", "role=web")];
         scene.apply(web_to_db());
@@ -37,13 +37,13 @@ impl Drill {
     }
 
     /// With [`after`] in force as generation 2, to be confirmed.
-    fn pending() -> Self {
+    pub(super) fn pending() -> Self {
         let mut drill = Self::new();
         drill.apply(after(), WINDOW).unwrap();
         drill
     }
 
-    fn apply(&mut self, sources: Sources, within: Duration) -> Result<Applied, Refusal> {
+    pub(super) fn apply(&mut self, sources: Sources, within: Duration) -> Result<Applied, Refusal> {
         let confirm_within = Some(within.as_secs());
         self.scene.propose(PolicyText { sources, confirm_within, ..PolicyText::default() })
     }
@@ -54,12 +54,12 @@ impl Drill {
         }
     }
 
-    fn reconnect(&mut self) {
+    pub(super) fn reconnect(&mut self) {
         self.links = self.machines.iter().map(|machine| self.scene.online(machine)).collect();
         self.acknowledge();
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.scene = self.scene.restarted(self.scene.journal.len());
     }
 
@@ -82,12 +82,12 @@ impl Drill {
         self.scene.call(AdminCall::PolicyConfirm(Confirm { generation, without }))
     }
 
-    fn wait(&mut self, time: Duration) {
+    pub(super) fn wait(&mut self, time: Duration) {
         self.scene.wait(time);
         self.scene.tick();
     }
 
-    fn has_gone_back(&mut self, to: &Sources) {
+    pub(super) fn has_gone_back(&mut self, to: &Sources) {
         let current = self.scene.policy();
         assert_eq!((&current.sources, &current.pending), (to, &None));
         let record = self.scene.coordinator.state().policy().unwrap();
@@ -333,36 +333,6 @@ fn only_what_is_in_force_can_be_confirmed() {
 }
 
 #[test]
-fn a_clock_set_back_gives_no_more_time_than_was_given() {
-    let mut drill = Drill::pending();
-    drill.scene.now.wall.0 -= 365 * 24 * 3600;
-    drill.scene.now.mono += WINDOW - SECOND;
-    drill.scene.tick();
-    assert_eq!(drill.scene.policy().sources, after());
-    drill.scene.now.mono += SECOND;
-    drill.scene.tick();
-    drill.has_gone_back(&web_to_db());
-}
-
-#[test]
-fn a_clock_set_back_while_the_coordinator_was_down_gives_the_window_once_more_and_not_for_ever() {
-    let mut drill = Drill::pending();
-    drill.scene.now.wall.0 -= 24 * 3600;
-    drill.restart();
-    drill.scene.now.mono += WINDOW;
-    drill.scene.tick();
-    drill.has_gone_back(&web_to_db());
-}
-
-#[test]
-fn a_clock_set_forward_ends_the_window() {
-    let mut drill = Drill::pending();
-    drill.scene.now.wall = drill.scene.now.wall.plus(WINDOW);
-    drill.scene.tick();
-    drill.has_gone_back(&web_to_db());
-}
-
-#[test]
 fn nodes_that_claim_to_be_ahead_do_not_stop_it() {
     let mut drill = Drill::pending();
     for machine in 0..2 {
@@ -412,6 +382,28 @@ fn one_change_at_a_time() {
     drill.wait(WINDOW);
     drill.has_gone_back(&web_to_db());
     assert!(drill.apply(after(), WINDOW).is_ok());
+}
+
+#[test]
+fn a_rollback_to_anything_else_waits_its_turn() {
+    let mut drill = Drill::new();
+    drill.scene.apply(after());
+    drill.scene.apply(web_to_db());
+    drill.acknowledge();
+    drill.apply(rule("fourth", "role=web", "role=other", ""), WINDOW).unwrap();
+    for other in [1, 2, 4] {
+        assert_eq!(drill.scene.rollback(other).unwrap_err().code, "BH-C166");
+        assert_eq!(drill.scene.rollback_all_the_same(other).unwrap_err().code, "BH-C166");
+    }
+    assert_eq!(drill.scene.policy().pending.unwrap().back_to, 3);
+    assert_eq!(drill.scene.rollback(3).unwrap().generation, 5);
+}
+
+#[test]
+fn more_names_than_were_connected_are_not_even_looked_at() {
+    let mut drill = Drill::pending();
+    assert_eq!(drill.confirm(2, &["db", "db", "db"]).unwrap_err().code, "BH-C169");
+    assert!(drill.scene.policy().pending.is_some());
 }
 
 #[test]

@@ -71,6 +71,16 @@ fn the_silent_are_named_when_the_time_is_over() {
 }
 
 #[test]
+fn nodes_that_are_not_connected_are_named_as_not_asked() {
+    let mut scene = Scene::new();
+    let (db, _) = (scene.node("db", ""), scene.node("web", ""));
+    let link = scene.online(&db);
+    scene.ask();
+    let answer = scene.tell(link, &[]).unwrap();
+    assert_eq!((answer.unasked, answer.silent), (vec!["web".to_owned()], Vec::new()));
+}
+
+#[test]
 fn a_node_cannot_speak_for_others_nor_invent_them() {
     let mut scene = Scene::new();
     let (web, _) = (scene.node("web", ""), scene.node("db", ""));
@@ -110,7 +120,7 @@ fn questions_are_bounded() {
     for _ in 0..MAX_ASKS {
         assert!(scene.ask().is_none());
     }
-    assert_eq!(scene.admin(AdminCall::Flows).err().unwrap().code, "BH-C170");
+    assert_eq!(scene.admin(AdminCall::Flows).err().unwrap().code, "BH-C183");
     scene.wait(ANSWER_WINDOW);
     scene.tick();
     assert!(scene.ask().is_none());

@@ -61,6 +61,29 @@ fn who_calls_through_the_overlay_keeps_the_way_or_insists() {
 }
 
 #[test]
+fn a_way_that_ends_later_is_a_lost_way_and_the_refusal_says_when() {
+    let (mut scene, laptop) = scene();
+    let source = Some(scene.address(&laptop));
+    let limited = |line: &str| {
+        let mut sources = open_to("role=admin", BOTH);
+        sources.0.values_mut().for_each(|text| text.push_str(line));
+        text(sources)
+    };
+    let refusal = scene.propose_from(source, limited("\nuntil = 2099-01-01T00:00:00Z\n")).unwrap_err();
+    assert_eq!(refusal.code, "BH-C159");
+    assert!(refusal.message.contains("on tcp/8443 from 2099-01-01T00:00:00Z"), "{}", refusal.message);
+    let refusal = scene.propose_from(source, limited("\nhours = \"Mon-Fri 06:00-22:00 UTC\"\n")).unwrap_err();
+    assert_eq!(refusal.code, "BH-C159");
+
+    // Who gives up nothing that there was loses nothing.
+    let overrides = Overrides { lockout: true, ..Overrides::default() };
+    let until = "\nuntil = 2099-01-01T00:00:00Z\n";
+    assert!(scene.propose_from(source, PolicyText { overrides, ..limited(until) }).is_ok());
+    let longer = limited("\nuntil = 2099-01-02T00:00:00Z\n");
+    assert!(scene.propose_from(source, longer).is_ok());
+}
+
+#[test]
 fn the_other_port_is_no_way_for_a_person() {
     let (mut scene, laptop) = scene();
     let source = Some(scene.address(&laptop));

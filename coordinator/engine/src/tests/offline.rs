@@ -2,10 +2,11 @@
 //! made to widen nothing.
 
 use super::scene::{START, Scene, config, key, rule, web_to_db};
+use super::trust::{OPERATOR, apply, next};
 use crate::{AdminCall, Class, Config, Event};
 use bulkhead_acl::{Bundle, Sources, check};
 use bulkhead_identity::{Generation, IdentityKey, Timestamp, Trust, TrustDocument};
-use bulkhead_protocol::admin::{Confirm, PolicyText, Signing};
+use bulkhead_protocol::admin::{Confirm, PolicyText, Signing, TrustOverrides};
 use data_encoding::BASE64;
 use std::time::Duration;
 
@@ -222,6 +223,55 @@ fn a_fallback_that_ended_while_the_coordinator_was_down_is_said_and_can_be_overt
 }
 
 #[test]
+fn with_the_keys_at_hand_a_fallback_that_was_overtaken_is_signed_anew() {
+    let mut scene = Scene::of(online);
+    scene.propose(signed(web_to_db(), 1)).unwrap();
+    let after = rule("after", "role=web", "role=other", "");
+    let fallback = Some(bundle(&web_to_db(), 3, &[&key(4), &key(5)]));
+    scene.propose(PolicyText { fallback, confirm_within: Some(WINDOW), ..signed(after.clone(), 2) }).unwrap();
+    // Signed again meanwhile: the fallback's generation is taken.
+    scene.persist(Event::restored(scene.now.wall));
+    scene.admin(AdminCall::AcceptRestore).ok().unwrap();
+    assert_eq!(scene.policy().sources, after);
+    scene.wait(Duration::from_secs(WINDOW));
+    scene.tick();
+    let current = scene.policy();
+    assert_eq!((current.sources, current.pending, current.warnings), (web_to_db(), None, Vec::new()));
+}
+
+#[test]
+fn operators_need_not_wait_for_what_cannot_go_back() {
+    let mut scene = Scene::of(offline);
+    scene.propose(signed(web_to_db(), 1)).unwrap();
+    let after = rule("after", "role=web", "role=other", "");
+    let fallback = Some(until(&web_to_db(), 3, &[&key(4), &key(5)], Timestamp(START.0 + 2 * WINDOW)));
+    scene.propose(PolicyText { fallback, confirm_within: Some(WINDOW), ..signed(after, 2) }).unwrap();
+    let document = next(&scene, &[OPERATOR], |document| document.policy_keys.push(key(7).public()));
+    let refused = apply(&mut scene, document.clone(), TrustOverrides::default());
+    assert_eq!(refused, Err("BH-C175"), "it can still go back");
+    scene.wait(DAY);
+    let mut scene = scene.restarted(scene.journal.len());
+    scene.tick();
+    apply(&mut scene, document, TrustOverrides::default()).unwrap();
+}
+
+#[test]
+fn a_signature_that_has_not_begun_or_counts_no_more_is_a_warning() {
+    let mut scene = Scene::of(offline);
+    scene.propose(signed(web_to_db(), 1)).unwrap();
+    scene.now.wall.0 -= 3600;
+    assert!(scene.policy().warnings[0].contains("check the clock"));
+    scene.now.wall.0 += 3600;
+    let document = next(&scene, &[OPERATOR], |document| {
+        document.policy_keys = vec![key(5).public(), key(6).public()];
+    });
+    apply(&mut scene, document, TrustOverrides { policy: true, ..TrustOverrides::default() }).unwrap();
+    assert!(scene.policy().warnings[0].contains("bulkheadctl policy sign"));
+    scene.tick();
+    assert_eq!(scene.policy().generation, 1);
+}
+
+#[test]
 fn a_signature_near_its_end_is_a_warning_and_is_not_renewed() {
     let mut scene = Scene::of(offline);
     scene.propose(signed(web_to_db(), 1)).unwrap();
@@ -254,6 +304,11 @@ fn after_a_restore_a_signed_policy_overtakes_what_nodes_hold() {
     assert_eq!(scene.propose(signed(web_to_db(), 4)).unwrap_err().class, Class::Unavailable);
     scene.admin(AdminCall::AcceptRestore).ok().unwrap();
     assert_eq!(scene.policy().generation, 1);
+    let link = scene.connect(&db);
+    scene.hello(link, 3, 0);
+    let labels = scene.label(&db.name, "a", Some("b")).err().unwrap();
+    assert!(labels.message.contains("policy generation 3 (here 1)"), "{labels}");
+    assert!(labels.help.unwrap().contains("bulkheadctl policy sign --generation 4"));
     scene.propose(signed(web_to_db(), 4)).unwrap();
     assert_eq!(scene.generation(link), Generation(4));
     assert!(scene.coordinator.read_only().is_none());

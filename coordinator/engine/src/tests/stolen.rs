@@ -5,8 +5,8 @@ use super::scene::{Scene, config, key, name, rule, web_to_db};
 use super::trust::{change, next};
 use bulkhead_acl::{Bundle, Policy, SignedBundle, Sources, Subject, check};
 use bulkhead_identity::{
-    Chain, Claims, Epoch, Generation, IdentityKey, Labels, Revocations, Role, Seal, SealedLabels, Signed,
-    SpiffeId, Timestamp, Trust, VerifyError, verify,
+    Certificate, Chain, Claims, Epoch, Generation, IdentityKey, Labels, Revocations, Role, Seal,
+    SealedLabels, Signed, SpiffeId, Timestamp, Trust, VerifyError, verify,
 };
 use bulkhead_protocol::admin::{PolicyText, Signing};
 use data_encoding::BASE64;
@@ -150,6 +150,7 @@ fn minted(scene: &Scene, labels: &str, seal: Option<Seal>, role: Role) -> Chain 
         not_before: Timestamp(scene.now.wall.0 - 60),
         not_after: Timestamp(scene.now.wall.0 + 3600),
         seal,
+        binding: None,
     };
     config().issuer.issue(&claims).unwrap()
 }
@@ -184,7 +185,16 @@ fn certificates_with_labels_that_nobody_sealed_are_what_it_can_mint_and_all_it_c
         ..statement
     };
     let genuine = Seal::sign(&web, &[&key(3)]).unwrap();
-    assert!(judged(&minted(&scene, "env=prod", Some(genuine), Role::Node)).is_err());
+    assert!(judged(&minted(&scene, "env=prod", Some(genuine.clone()), Role::Node)).is_err());
+    // With that node's identity key in the certificate, the tunnel key has to be one that it signed for.
+    let node = scene.coordinator.state().node(&name("web")).unwrap();
+    let template =
+        Certificate::parse(minted(&scene, "env=prod", Some(genuine), Role::Node).leaf()).unwrap().claims;
+    let as_web = Claims { identity_key: node.identity_key, binding: Some(node.binding), ..template };
+    assert!(judged(&config().issuer.issue(&as_web).unwrap()).is_ok(), "its own");
+    let tunnel = bulkhead_identity::TunnelKey::from_bytes(zeroize::Zeroizing::new([99; 32]));
+    let thiefs = Claims { tunnel_key: Some(tunnel.public()), ..as_web };
+    assert!(judged(&config().issuer.issue(&thiefs).unwrap()).is_err());
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The operators' next document: C2, C9, and what it must not cut by mistake.
 
-use super::scene::{Machine, Scene, key, web_to_db};
+use super::scene::{GRACE, LIFETIME, Machine, Scene, config, key, web_to_db};
+use crate::timing::RETRY_INTERVAL;
 use crate::{AdminCall, ConnectionId, Reply};
+use bulkhead_acl::Policy;
 use bulkhead_identity::certificate::Serial;
-use bulkhead_identity::{Authority, Epoch, Timestamp, Trust, TrustDocument};
+use bulkhead_identity::{Authority, Epoch, Generation, Timestamp, Trust, TrustDocument, TrustHash};
 use bulkhead_protocol::admin::{Signing, TrustApply, TrustOverrides, TrustView};
 use bulkhead_protocol::control::{ToCoordinator, ToNode};
 use bulkhead_protocol::enrol::TrustPath;
@@ -44,7 +46,7 @@ pub(super) fn change(scene: &mut Scene, change: impl FnOnce(&mut TrustDocument))
 
 /// A second root for the deployment.
 pub(super) fn second_root() -> Authority {
-    let domain = super::scene::config().trust.document().trust_domain.clone();
+    let domain = config().trust.document().trust_domain.clone();
     let (from, to) =
         (Timestamp(super::scene::START.0 - 600), Timestamp(super::scene::START.0 + 1_000_000_000));
     Authority::create(key(60), &domain, Serial([0x60; 16]), from, to.min(Timestamp(253_000_000_000))).unwrap()
@@ -95,13 +97,12 @@ fn a_node_that_was_away_is_given_every_step_in_order() {
     let link = scene.online(&web);
     assert_eq!(documents(&scene, link), [2, 3]);
 
-    let first = super::scene::config().trust;
-    let path = TrustPath::from(scene.coordinator.trust_documents(), first.hash()).unwrap();
+    let first = config().trust;
+    let documents = || scene.coordinator.trust_documents().map(|bytes| (TrustHash::of(bytes), bytes));
+    let path = TrustPath::from(documents(), first.hash()).unwrap();
     let reached = first.follow(path.documents(), scene.now.wall).unwrap();
     assert_eq!(reached.hash(), scene.coordinator.trust().hash());
-    assert!(
-        TrustPath::from(scene.coordinator.trust_documents(), bulkhead_identity::TrustHash([9; 32])).is_none()
-    );
+    assert!(TrustPath::from(documents(), TrustHash([9; 32])).is_none());
 }
 
 #[test]
@@ -145,6 +146,64 @@ fn a_document_under_which_the_policy_falls_is_refused_until_it_is_meant() {
     let but = TrustOverrides { policy: true, ..TrustOverrides::default() };
     let view = apply(&mut scene, document, but).unwrap();
     assert_eq!(view.signing, Signing::Offline, "its own key is no policy key any more");
+}
+
+/// With a second key, for a document that names it one day.
+fn with_the_next_policy_key() -> crate::Config {
+    crate::Config { policy_keys: vec![key(4), key(40)], ..config() }
+}
+
+#[test]
+fn the_policy_is_signed_again_by_the_keys_that_count_now() {
+    let mut scene = Scene::of(with_the_next_policy_key);
+    let (_, web) = pair(&mut scene);
+    let link = scene.online(&web);
+    let moved = |document: &mut TrustDocument| document.policy_keys = vec![key(40).public()];
+    let document = next(&scene, &[OPERATOR], moved);
+    let but = TrustOverrides { policy: true, ..TrustOverrides::default() };
+    assert_eq!(apply(&mut scene, document, but).unwrap().signing, Signing::Online);
+    assert_eq!(scene.policy().generation, 1);
+    scene.wait(RETRY_INTERVAL);
+    assert!(scene.coordinator.next_timeout() <= scene.now.mono);
+    scene.tick();
+    assert_eq!(scene.policy().generation, 2);
+    let slice = scene.slice(link).unwrap();
+    let policy = Policy::verify(slice, scene.coordinator.trust(), Generation(0), scene.now.wall).unwrap();
+    assert_eq!(policy.generation(), Generation(2));
+}
+
+#[test]
+fn a_document_that_brings_a_key_back_brings_the_policy_back() {
+    let mut scene = Scene::new();
+    let (_, web) = pair(&mut scene);
+    let document = next(&scene, &[OPERATOR], |document| document.policy_keys = vec![key(40).public()]);
+    apply(&mut scene, document, TrustOverrides { policy: true, ..TrustOverrides::default() }).unwrap();
+    let link = scene.online(&web);
+    assert!(scene.slice(link).is_none(), "it would not take it");
+    change(&mut scene, |document| document.policy_keys.push(key(4).public()));
+    assert_eq!(scene.generation(link), Generation(1));
+    scene.wait(RETRY_INTERVAL);
+    scene.tick();
+    assert_eq!(scene.policy().generation, 1);
+}
+
+#[test]
+fn a_node_that_may_still_renew_is_counted_and_not_lost_by_mistake() {
+    let mut scene = Scene::new();
+    pair(&mut scene);
+    let removed =
+        |scene: &Scene| next(scene, &[OPERATOR], |document| document.sealed = vec!["role".parse().unwrap()]);
+    let document = removed(&scene);
+    let nodes = |scene: &mut Scene| {
+        let Ok(Reply::Trust(view)) = scene.admin(AdminCall::TrustShow) else { panic!("no trust") };
+        view.roots[0].nodes
+    };
+    scene.wait(LIFETIME + GRACE - RETRY_INTERVAL);
+    assert_eq!(nodes(&mut scene), 2);
+    assert_eq!(apply(&mut scene, document.clone(), TrustOverrides::default()), Err("BH-C173"));
+    scene.wait(RETRY_INTERVAL);
+    assert_eq!(nodes(&mut scene), 0);
+    apply(&mut scene, document, TrustOverrides::default()).unwrap();
 }
 
 #[test]
@@ -216,6 +275,6 @@ fn a_journal_whose_document_does_not_follow_refuses_the_start() {
         change: crate::Change::TrustUpdated { document: forged },
     };
     state.replay(&event).unwrap();
-    assert!(crate::Coordinator::new(super::scene::config(), state.clone(), scene.now).is_err());
+    assert!(crate::Coordinator::new(config(), state.clone(), scene.now).is_err());
     assert!(state.replay(&event).is_err(), "versions grow");
 }

@@ -9,6 +9,9 @@ pub struct LiveFlows {
     pub flows: Vec<LiveFlow>,
     /// Connected nodes that did not answer in time.
     pub silent: Vec<String>,
+    /// Nodes that are not connected: nobody could ask them, and their connections may well be open.
+    #[serde(default)]
+    pub unasked: Vec<String>,
     /// Whether there are more than fit.
     pub truncated: bool,
 }

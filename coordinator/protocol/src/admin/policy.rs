@@ -62,6 +62,10 @@ pub struct SignedPolicy {
     /// See [`PolicyText::fallback`].
     #[serde(default)]
     pub fallback: Option<String>,
+    /// Every file of the fallback, for whoever signs it next: it compiles to exactly the fallback's rules. The
+    /// coordinator has this text already, and is not sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_sources: Option<bulkhead_acl::Sources>,
 }
 
 /// What a check found.

@@ -128,6 +128,7 @@ impl Domain {
             not_before: Timestamp(START.0 - 60),
             not_after: member.not_after,
             seal: None,
+            binding: None,
         };
         self.issuer.issue(&claims).unwrap()
     }

@@ -60,6 +60,8 @@ pub struct Net {
     pub policy: Arc<Policy>,
     pub revocations: Arc<Revocations>,
     pub seconds: u64,
+    /// How far the wall clock was set back.
+    pub set_back: u64,
 }
 
 impl Net {
@@ -72,13 +74,14 @@ impl Net {
         let mut domain = Domain::new();
         let policy = domain.policy(policy);
         let nodes = members.iter().map(|member| node(&mut domain, member, config.clone())).collect();
-        let mut net = Self { domain, nodes, policy, revocations: Arc::default(), seconds: 100 };
+        let mut net = Self { domain, nodes, policy, revocations: Arc::default(), seconds: 100, set_back: 0 };
         net.sync();
         net
     }
 
     pub fn now(&self) -> Now {
-        now(self.seconds)
+        let Now { mono, wall } = now(self.seconds);
+        Now { mono, wall: Timestamp(wall.0 - self.set_back) }
     }
 
     /// Everybody learns of everybody.

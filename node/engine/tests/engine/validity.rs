@@ -179,3 +179,21 @@ fn the_timer_wants_to_be_called_again() {
     net.seconds += 1;
     assert_eq!(net.nodes[WEB].engine.next_timeout(net.now()), Some(std::time::Duration::ZERO));
 }
+
+#[test]
+fn a_clock_that_was_set_back_does_not_carry_flows_past_the_end_of_their_window() {
+    let mut net = three();
+    assert_eq!(START, Timestamp(1_800_000_000), "2027-01-15T08:00:00Z");
+    net.set_policy(
+        "[[allow]]\nid = \"window\"\nfrom = \"role=web\"\nto = \"role=db\"\nports = [\"udp/53\"]\nuntil = 2027-01-15T08:02:00Z\n",
+    );
+    net.seconds = 121;
+    net.tick();
+    assert!(!net.udp_arrives(WEB, DB, 1, 53), "the window is over");
+    net.set_back = 10;
+    assert!(net.udp_arrives(WEB, DB, 1, 53), "and is open again");
+    net.seconds = 132;
+    net.tick();
+    assert!(net.nodes[DB].engine.flows(net.now()).is_empty());
+    assert!(!net.udp_arrives(WEB, DB, 1, 53));
+}

@@ -19,17 +19,19 @@ mod translate;
 use super::count_of;
 use crate::command::ImportK8s;
 use crate::failure::Failure;
-use crate::moment;
 use crate::screen::{Screen, remark};
 use crate::table::{printable, printable_lines};
+use crate::{moment, public_file};
 use anyhow::{Context as _, anyhow};
 use bulkhead_acl::Sources;
 use manifest::{Cluster, Problem, Problems};
 use nodes::Node;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 /// The file in the policy directory.
 const FILE: &str = "k8s.toml";
@@ -103,32 +105,84 @@ fn import(cluster: &Cluster, mut problems: Problems) -> Result<Imported, Failure
 }
 
 fn write(asked: &ImportK8s, imported: &Imported) -> Result<(), Failure> {
+    // Either may be refused: both are looked at before anything is written.
+    let policy = match &asked.out {
+        Some(directory) => policy_files(directory, imported)?,
+        None => Vec::new(),
+    };
+    let nodes = match &asked.nodes_out {
+        Some(path) => nodes_file(path, imported)?,
+        None => None,
+    };
     if let Some(directory) = &asked.out {
-        write_policy(directory, imported)?;
+        fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     }
-    if let Some(path) = &asked.nodes_out {
-        let file = NodesFile { schema: NODES_SCHEMA, nodes: &imported.nodes };
-        let json = serde_json::to_string_pretty(&file).context("writing JSON")?;
-        fs::write(path, json + "\n").with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(())
+    policy.iter().chain(&nodes).try_for_each(NewFile::write).map_err(Failure::from)
 }
 
-/// Never writes over a file that a person made.
-fn write_policy(directory: &Path, imported: &Imported) -> Result<(), Failure> {
-    fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
-    for (name, source) in &imported.sources.0 {
+/// A file that is to be there, whole or not at all.
+struct NewFile {
+    path: PathBuf,
+    text: String,
+    /// The file that is there is an earlier import.
+    replaces: bool,
+}
+
+impl NewFile {
+    /// Beside its place, and then into it: what appeared there in between stays.
+    fn write(&self) -> anyhow::Result<()> {
+        let Self { path, text, replaces } = self;
+        let write = || -> anyhow::Result<()> {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let mode = Permissions::from_mode(0o666);
+            let mut file = tempfile::Builder::new()
+                .prefix(".bulkhead-")
+                .permissions(mode)
+                .tempfile_in(parent.unwrap_or(Path::new(".")))?;
+            file.write_all(text.as_bytes())?;
+            file.as_file().sync_all()?;
+            if *replaces {
+                file.persist(path)?
+            } else {
+                file.persist_noclobber(path)?
+            };
+            Ok(())
+        };
+        write().with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// Never in place of a file that a person made.
+fn policy_files(directory: &Path, imported: &Imported) -> Result<Vec<NewFile>, Failure> {
+    let file = |(name, text): (&String, &String)| {
         let path = directory.join(name);
-        let ours = fs::read_to_string(&path).is_ok_and(|text| text.starts_with(text::HEADER));
-        if path.exists() && !ours {
+        let replaces = fs::read_to_string(&path).is_ok_and(|text| text.starts_with(text::HEADER));
+        if fs::symlink_metadata(&path).is_ok() && !replaces {
             return Err(Failure::usage(
                 format!("{} exists and is not from an import", path.display()),
                 "name another directory with --out",
             ));
         }
-        fs::write(&path, source).with_context(|| format!("writing {}", path.display()))?;
+        Ok(NewFile { path, text: text.clone(), replaces })
+    };
+    imported.sources.0.iter().map(file).collect()
+}
+
+/// Never in place of another file: nothing in a list of nodes says who made it. `None` when it is there already.
+fn nodes_file(path: &Path, imported: &Imported) -> Result<Option<NewFile>, Failure> {
+    let file = NodesFile { schema: NODES_SCHEMA, nodes: &imported.nodes };
+    let text = serde_json::to_string_pretty(&file).context("writing JSON")? + "\n";
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(Some(NewFile { path: path.to_owned(), text, replaces: false }));
     }
-    Ok(())
+    // One that is longer is another, and no more of it is read.
+    match public_file::read(path, text.len()) {
+        Ok(held) if held == text.as_bytes() => Ok(None),
+        Ok(_) | Err(_) => Err(Failure::usage(
+            format!("{} exists, with other nodes", path.display()),
+            "move it away, or name another file with --nodes-out",
+        )),
+    }
 }
 
 fn summary(asked: &ImportK8s, imported: &Imported) -> String {

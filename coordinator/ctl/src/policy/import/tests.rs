@@ -243,11 +243,27 @@ fn hostile_yaml_is_refused_before_it_grows() {
 }
 
 #[test]
-fn a_file_that_a_person_made_is_not_written_over() {
+fn no_file_that_a_person_made_is_written_over_and_then_none_is_written() {
     let place = tempfile::tempdir().unwrap();
+    let (out, nodes) = (place.path().join("policy.d"), place.path().join("nodes.json"));
+    let asked = ImportK8s { files: Vec::new(), out: Some(out.clone()), nodes_out: Some(nodes.clone()) };
     let imported = imported(SHOP);
-    write_policy(place.path(), &imported).unwrap();
-    write_policy(place.path(), &imported).unwrap();
-    fs::write(place.path().join(FILE), "version = 1\n").unwrap();
-    assert!(write_policy(place.path(), &imported).unwrap_err().sentence().contains("not from an import"));
+    write(&asked, &imported).unwrap();
+    let (policy, list) = (fs::read(out.join(FILE)).unwrap(), fs::read(&nodes).unwrap());
+    fs::write(out.join(FILE), format!("{}# older\n", text::HEADER)).unwrap();
+    write(&asked, &imported).unwrap();
+    assert_eq!((fs::read(out.join(FILE)).unwrap(), fs::read(&nodes).unwrap()), (policy, list));
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2, "no temporary file stays");
+
+    let older = format!("{}# older\n", text::HEADER);
+    fs::write(out.join(FILE), &older).unwrap();
+    fs::write(&nodes, "{\"nodes\": []}").unwrap();
+    assert!(write(&asked, &imported).unwrap_err().sentence().contains("other nodes"));
+    assert_eq!(fs::read_to_string(&nodes).unwrap(), "{\"nodes\": []}");
+    assert_eq!(fs::read_to_string(out.join(FILE)).unwrap(), older, "nothing at all was written");
+
+    fs::remove_file(&nodes).unwrap();
+    fs::write(out.join(FILE), "version = 1\n").unwrap();
+    assert!(write(&asked, &imported).unwrap_err().sentence().contains("not from an import"));
+    assert!(!nodes.exists());
 }

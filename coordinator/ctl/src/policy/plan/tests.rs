@@ -37,7 +37,7 @@ fn live() -> Live {
         service: Service::parse(service).unwrap(),
     };
     let flows = vec![flow("web-1", "tcp/5432"), flow("web-2", "icmp")];
-    Live { flows, silent: vec!["plc".to_owned()], truncated: false }
+    Live { flows, silent: vec!["plc".to_owned()], unasked: vec!["historian".to_owned()], truncated: false }
 }
 
 /// The database moves to another port, and somebody may log in there until the evening.
@@ -69,16 +69,43 @@ fn a_plan_tells_gains_losses_and_what_ends() {
     web-1  db  tcp/5432  web-to-db
 
     # nodes that lose their way to the coordinator
-    NODE   PORTS     BY
-    web-1  tcp/5432  web-to-db
-    web-2  tcp/5432  web-to-db
+    NODE   PORTS     WHEN     BY
+    web-1  tcp/5432  at once  web-to-db
+    web-2  tcp/5432  at once  web-to-db
 
     # policy 7 -> new.d: 2 rules added, 0 removed, 1 changed
     # 2 pairs gain, 2 pairs lose; at other times only, 1 pair changes
     # 1 live connection would end
     # did not say which connections they have: plc
+    # not connected, so not asked for connections: historian
     # 2 nodes lose its way to the coordinator
     ");
+}
+
+#[test]
+fn a_way_that_is_open_for_a_time_only_is_told_with_its_end() {
+    let new = POLICY.replacen("why =", "until = 2026-12-01T18:00:00Z\nwhy =", 1);
+    let comparison = comparison(&new, Some(Live::default()));
+    let (text, json) = ask(&comparison, "--coordinator-ports tcp/5432");
+    insta::assert_snapshot!(text, @r"
+    # at other times
+    FIRST AT              CHANGE  FROM                                 TO                        PORTS     BY
+    2026-12-01T18:00:00Z  lost    env=prod,role=web (2: web-1, web-2)  env=prod,role=db (1: db)  tcp/5432  web-to-db
+
+    # nodes that lose their way to the coordinator
+    NODE   PORTS     WHEN                       BY
+    web-1  tcp/5432  from 2026-12-01T18:00:00Z  web-to-db
+    web-2  tcp/5432  from 2026-12-01T18:00:00Z  web-to-db
+
+    # policy 7 -> new.d: 0 rules added, 0 removed, 1 changed
+    # 0 pairs gain, 0 pairs lose; at other times only, 2 pairs change
+    # 0 live connections would end
+    # 2 nodes lose its way to the coordinator
+    ");
+    assert_eq!(
+        (&json["lost_ways"][0]["loss"], json["lost_ways"][0]["from"].as_u64()),
+        (&"later".into(), Some(NOON.0 + 6 * 3600))
+    );
 }
 
 #[test]

@@ -4,12 +4,15 @@ use super::Answer;
 use crate::moment;
 use crate::policy::count_of;
 use crate::table::{Table, printable};
-use bulkhead_acl::question::{ClassView, Kind};
+use bulkhead_acl::question::{ClassView, Kind, Loss};
 use bulkhead_acl::{PortSet, RuleId};
 use bulkhead_identity::NodeName;
+use std::collections::BTreeSet;
 
 /// Names of nodes that stand for their class.
 const EXAMPLES: usize = 3;
+/// Nodes that one line names.
+const MAX_NAMED: usize = 20;
 
 /// `nothing`: no connection would be judged differently, at any time.
 pub(super) fn text(answer: &Answer<'_>, nothing: bool) -> String {
@@ -87,8 +90,16 @@ fn cut_flows(answer: &Answer<'_>) -> Option<String> {
 }
 
 fn lost_ways(answer: &Answer<'_>) -> Option<String> {
-    let rows = answer.lost_ways?.iter().map(|way| [way.node.to_string(), way.lost.to_string(), ids(&way.by)]);
-    section(Some("nodes that lose their way to the coordinator"), &["node", "ports", "by"], rows.collect())
+    let rows = answer.lost_ways?.iter().map(|way| {
+        let when = match way.loss {
+            Loss::Now => "at once".to_owned(),
+            Loss::Later(at) => format!("from {}", moment::show(at)),
+            Loss::Unknown => "perhaps, at a time not looked at (MAX_MOMENTS)".to_owned(),
+        };
+        [way.node.to_string(), way.lost.to_string(), when, ids(&way.by)]
+    });
+    let headings = ["node", "ports", "when", "by"];
+    section(Some("nodes that lose their way to the coordinator"), &headings, rows.collect())
 }
 
 fn summary(answer: &Answer<'_>, nothing: bool) -> String {
@@ -114,15 +125,29 @@ fn summary(answer: &Answer<'_>, nothing: bool) -> String {
     if !answer.silent.is_empty() {
         lines.push(format!("did not say which connections they have: {}", answer.silent.join(", ")));
     }
+    if !answer.unasked.is_empty() {
+        lines.push(format!("not connected, so not asked for connections: {}", some(answer.unasked)));
+    }
     if answer.flows_truncated {
         lines.push("there are more live connections than one answer holds: more may end".to_owned());
     }
     match answer.lost_ways {
         Some([]) => lines.push("no node loses its way to the coordinator".to_owned()),
-        Some(ways) => lines.push(format!("{} its way to the coordinator", loses(ways.len()))),
+        Some(ways) => {
+            // A way may be lost in parts, one now and one later.
+            let nodes: BTreeSet<_> = ways.iter().map(|way| &way.node).collect();
+            lines.push(format!("{} its way to the coordinator", loses(nodes.len())));
+        }
         None => lines.push("--coordinator-node NAME also shows who loses the way to it".to_owned()),
     }
     lines.iter().map(|line| format!("# {}\n", printable(line))).collect()
+}
+
+/// The first names, and how many more there are; JSON has them all.
+fn some(names: &[String]) -> String {
+    let shown = names.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(MAX_NAMED);
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 fn rules(answer: &Answer<'_>) -> String {
