@@ -7,7 +7,7 @@ use crate::coordinator::Coordinator;
 use crate::effect::{Effects, Reply};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Change};
-use crate::refusal::{Class, Refusal};
+use crate::refusal::Refusal;
 use crate::registry::{Subject, relabelled};
 use crate::revoke::Stride;
 use crate::seal::{fits, refuse_sealed};
@@ -24,10 +24,7 @@ impl Coordinator {
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
         self.writable()?;
-        let node = self.state.node(name)?;
-        if !node.is_active() {
-            return Err(Refusal::new(Class::Conflict, "BH-C112", format!("node {name} is revoked")));
-        }
+        let node = self.state.active_node(name)?;
         refuse_sealed(change.labels.keys(), self.config.trust.document())?;
         let labels = relabelled(&node.labels, change)?;
         if labels == node.labels {

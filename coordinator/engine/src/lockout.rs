@@ -23,6 +23,15 @@ pub(crate) struct Caller {
     pub(crate) source: Option<IpAddr>,
 }
 
+/// Who reaches the coordinator, by whatever way.
+struct Comer {
+    /// The caller, or a node's control link.
+    whose: String,
+    source: IpAddr,
+    /// On what.
+    service: Service,
+}
+
 /// Somebody's way to the coordinator through the overlay.
 struct Way {
     /// Who would lose it: the caller, or a node's control link.
@@ -34,7 +43,7 @@ struct Way {
 impl Coordinator {
     /// Refuses `rules` when they end a way to the coordinator that the policy in force permits, now or later.
     pub(crate) fn keeps_ways_in(&self, caller: &Caller, rules: &RuleSet, now: Now) -> Result<(), Refusal> {
-        let Some(own) = &self.config.node else { return self.comes_from_outside(caller) };
+        let Some(own) = &self.config.node else { return self.all_are_outside(caller) };
         let ways = self.ways(caller, own);
         if ways.is_empty() {
             return Ok(());
@@ -93,31 +102,37 @@ impl Coordinator {
         losses
     }
 
-    /// Without knowing which node we run on, we cannot tell what a caller inside the overlay would lose.
-    fn comes_from_outside(&self, caller: &Caller) -> Result<(), Refusal> {
-        match caller.source.filter(|source| self.is_overlay(*source)) {
+    /// Without knowing which node we run on, we cannot tell what whoever is inside the overlay would lose.
+    fn all_are_outside(&self, caller: &Caller) -> Result<(), Refusal> {
+        match self.comers(caller).find(|comer| self.is_overlay(comer.source)) {
             None => Ok(()),
-            Some(source) => Err(lockout(format!(
-                "{} calls from {source} inside the overlay, and this coordinator does not know the node it runs on (`node` in coordinator.toml)",
-                caller.actor
+            Some(Comer { whose, source, .. }) => Err(lockout(format!(
+                "{whose} comes from {source} inside the overlay, and this coordinator does not know the node it runs on (`node` in coordinator.toml)"
             ))),
         }
     }
 
-    fn ways(&self, caller: &Caller, own: &NodeName) -> Vec<Way> {
+    /// The caller, and every control link that is up.
+    fn comers<'a>(&'a self, caller: &Caller) -> impl Iterator<Item = Comer> + use<'a> {
         let port = self.config.port;
-        let person = caller.source.map(|source| (caller.actor.to_string(), source, Service::Tcp(port)));
-        let links = self.links.following().filter_map(|(connection, name)| {
-            let source = self.links.link(connection)?.observed.ip();
-            Some((format!("the control link of {name}"), source, Service::Udp(port)))
+        let person = caller.source.map(|source| {
+            let whose = caller.actor.to_string();
+            Comer { whose, source, service: Service::Tcp(port) }
         });
-        let inside = person.into_iter().chain(links).filter(|(_, source, _)| self.is_overlay(*source));
-        let inside: Vec<_> = inside.collect();
+        let links = self.links.following().filter_map(move |(connection, name)| {
+            let source = self.links.link(connection)?.observed.ip();
+            Some(Comer { whose: format!("the control link of {name}"), source, service: Service::Udp(port) })
+        });
+        person.into_iter().chain(links)
+    }
+
+    fn ways(&self, caller: &Caller, own: &NodeName) -> Vec<Way> {
+        let inside: Vec<_> = self.comers(caller).filter(|comer| self.is_overlay(comer.source)).collect();
         if inside.is_empty() {
             return Vec::new();
         }
         let at = self.by_address();
-        let ways = inside.into_iter().filter_map(|(whose, source, service)| {
+        let ways = inside.into_iter().filter_map(|Comer { whose, source, service }| {
             let from = (*at.get(&source.to_canonical())?).clone();
             Some(Way { whose, from, service })
         });

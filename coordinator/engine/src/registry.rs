@@ -156,6 +156,17 @@ impl State {
             Refusal::no_such("node", name.as_str()).help("`bulkheadctl node list` shows the nodes that exist")
         })
     }
+
+    /// A node that can still be given something.
+    pub(crate) fn active_node(&self, name: &NodeName) -> Result<&NodeRecord, Refusal> {
+        let node = self.node(name)?;
+        if node.is_active() {
+            return Ok(node);
+        }
+        Err(Refusal::new(Class::Conflict, "BH-C112", format!("node {name} is revoked")).help(format!(
+            "it comes back only by enrolling anew, once `bulkheadctl node remove {name}` freed its name"
+        )))
+    }
 }
 
 /// What a certificate is to say about a node; the rest follows from configuration and time.

@@ -96,10 +96,7 @@ impl Coordinator {
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
         self.writable()?;
-        let node = self.state.node(name)?;
-        if !node.is_active() {
-            return Err(Refusal::new(Class::Conflict, "BH-C112", format!("node {name} is revoked")));
-        }
+        let node = self.state.active_node(name)?;
         let refused = |why: String| Refusal::new(Class::Unprocessable, "BH-C182", why);
         let seal = Seal::decode(&set.seal).map_err(|error| refused(error.to_string()))?;
         let trust = self.config.trust.document();

@@ -157,6 +157,18 @@ fn without_a_node_of_its_own_a_coordinator_cannot_tell_and_asks_for_the_override
 }
 
 #[test]
+fn nor_can_it_tell_what_becomes_of_control_links_that_come_through_the_overlay() {
+    let mut scene = Scene::new();
+    let laptop = scene.node("laptop", "role=admin");
+    let link = scene.connect_from(laptop.identity(&scene), SocketAddr::new(scene.address(&laptop), 4000));
+    scene.hello(link, 0, 0);
+    let refusal = scene.propose(text(Sources::default())).unwrap_err();
+    assert!(refusal.message.starts_with("the control link of laptop comes from"), "{}", refusal.message);
+    let overrides = Overrides { lockout: true, ..Overrides::default() };
+    assert!(scene.propose(PolicyText { overrides, ..text(Sources::default()) }).is_ok());
+}
+
+#[test]
 fn a_node_of_its_own_that_is_not_enrolled_is_said() {
     let mut scene = Scene::of(on_hub);
     let laptop = scene.node("laptop", "role=admin");
