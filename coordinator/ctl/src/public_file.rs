@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-/// Reads at most `most` bytes.
-pub(crate) fn read(path: &Path, most: usize) -> anyhow::Result<Vec<u8>> {
+/// Reads a file of at most so many bytes, a limit with its name.
+pub(crate) fn read(path: &Path, (limit, most): (&str, usize)) -> anyhow::Result<Vec<u8>> {
     let open = || -> anyhow::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > most {
-            bail!("larger than {most} bytes");
+            bail!("larger than {most} bytes ({limit})");
         }
         Ok(bytes)
     };

@@ -1,7 +1,7 @@
 //! Putting a policy in force. It is checked here first, so that mistakes are shown without a coordinator, and sent
 //! with the generation it replaces, so that nobody's change is undone by accident.
 
-use super::{confirmation, count, directory, print_diagnostics};
+use super::{confirmation, count, directory, print_diagnostics, sign};
 use crate::Place;
 use crate::client::Client;
 use crate::command;
@@ -10,21 +10,15 @@ use crate::moment;
 use crate::receipts::{self, Acknowledgements};
 use crate::screen::{Screen, remark};
 use crate::table::printable;
-use anyhow::{Context as _, bail};
 use bulkhead_acl::{Code, Diagnostic, FailingTests, Options, Rule, RuleSet, Severity, Sources};
 use bulkhead_identity::Timestamp;
 use bulkhead_protocol::admin::{
-    AckStatus, Applied, Overrides, PolicyCurrent, PolicyText, ReceiptView, SIGNED_POLICY_SCHEMA, SignedPolicy,
+    AckStatus, Applied, Overrides, PolicyCurrent, PolicyText, ReceiptView, SignedPolicy,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
 use std::time::Duration;
 
-/// A signed policy: text of at most 10 MB with its escapes, and two bundles.
-const MAX_SIGNED_POLICY_BYTES: u64 = 64 * 1024 * 1024;
 /// The coordinator's code for an edit that another one has overtaken.
 const STALE_BASE: &str = "BH-C150";
 
@@ -108,25 +102,8 @@ fn request(arguments: &command::Apply) -> Result<PolicyText, Failure> {
     if !arguments.path.is_file() {
         return Ok(PolicyText { sources: directory::read(&arguments.path)?, ..request });
     }
-    let SignedPolicy { sources, bundle, fallback, .. } = read_signed(&arguments.path)?;
+    let SignedPolicy { sources, bundle, fallback, .. } = sign::read(&arguments.path)?;
     Ok(PolicyText { sources, bundle: Some(bundle), fallback, ..request })
-}
-
-fn read_signed(path: &Path) -> Result<SignedPolicy, Failure> {
-    let read = || -> anyhow::Result<SignedPolicy> {
-        let mut text = String::new();
-        File::open(path)?.take(MAX_SIGNED_POLICY_BYTES + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MAX_SIGNED_POLICY_BYTES {
-            bail!("larger than {MAX_SIGNED_POLICY_BYTES} bytes (MAX_SIGNED_POLICY_BYTES)");
-        }
-        let signed: SignedPolicy = serde_json::from_str(&text)
-            .context("not a signed policy; policy text is applied as a directory")?;
-        if signed.schema != SIGNED_POLICY_SCHEMA {
-            bail!("schema {:?} is not {SIGNED_POLICY_SCHEMA}", signed.schema);
-        }
-        Ok(signed)
-    };
-    Ok(read().with_context(|| format!("reading {}", path.display()))?)
 }
 
 /// Checks here as the coordinator will, so that mistakes are shown where they were made.
@@ -247,6 +224,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::policy::fixture::{self, NOON, POLICY, policy_verb};
+    use bulkhead_protocol::admin::SIGNED_POLICY_SCHEMA;
     use bulkhead_protocol::enrol::ApiError;
     use hyper::StatusCode;
     use std::process::ExitCode;
@@ -334,7 +312,7 @@ mod tests {
         assert!(request(&arguments(&path.display().to_string())).is_err());
         std::fs::write(&path, POLICY).unwrap();
         let failure = request(&arguments(&path.display().to_string())).unwrap_err();
-        assert!(failure.sentence().contains("applied as a directory"), "{}", failure.sentence());
+        assert!(failure.sentence().contains("policy text is a directory"), "{}", failure.sentence());
     }
 
     #[test]

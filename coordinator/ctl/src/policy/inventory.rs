@@ -1,17 +1,16 @@
 //! Nodes from a file, so that policy can be checked where there is no coordinator: a pull request, a laptop.
 
+use crate::public_file;
 use anyhow::{Context as _, bail};
 use bulkhead_acl::Subject;
 use bulkhead_identity::{Labels, NodeName};
 use bulkhead_protocol::admin::NodeState;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 /// Ten thousand nodes with every label come to less.
-pub(crate) const MAX_NODES_FILE_BYTES: u64 = 64 * 1024 * 1024;
+pub(crate) const MAX_NODES_FILE_BYTES: usize = 64 * 1024 * 1024;
 
 // What `bulkheadctl --json node list` prints, as far as rules can speak of it: the rest may change.
 #[derive(Deserialize)]
@@ -31,12 +30,8 @@ struct NodeEntry {
 /// Reads `{ "nodes": [ { "name": …, "labels": { … } } ] }`; other fields are passed over, as are revoked nodes.
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Subject>> {
     let parse = || -> anyhow::Result<Vec<Subject>> {
-        let mut text = String::new();
-        File::open(path)?.take(MAX_NODES_FILE_BYTES + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MAX_NODES_FILE_BYTES {
-            bail!("larger than {MAX_NODES_FILE_BYTES} bytes (MAX_NODES_FILE_BYTES)");
-        }
-        subjects(serde_json::from_str(&text)?)
+        let text = public_file::read(path, ("MAX_NODES_FILE_BYTES", MAX_NODES_FILE_BYTES))?;
+        subjects(serde_json::from_slice(&text)?)
     };
     parse().with_context(|| format!("reading nodes from {}", path.display()))
 }

@@ -28,6 +28,7 @@ use crate::screen::{Screen, remark};
 use basis::Basis;
 use bulkhead_acl::{Diagnostic, Severity};
 use findings::Strictness;
+pub(crate) use inventory::MAX_NODES_FILE_BYTES;
 use reach::End;
 
 /// `policy …`.

@@ -119,10 +119,12 @@ async fn again(
 }
 
 /// Reads what `policy sign` wrote.
-fn read(file: &Path) -> anyhow::Result<SignedPolicy> {
+pub(super) fn read(file: &Path) -> anyhow::Result<SignedPolicy> {
     let parse = || -> anyhow::Result<SignedPolicy> {
-        let policy: SignedPolicy =
-            serde_json::from_slice(&public_file::read(file, MAX_SIGNED_POLICY_BYTES)?)?;
+        let policy: SignedPolicy = serde_json::from_slice(&public_file::read(
+            file,
+            ("MAX_SIGNED_POLICY_BYTES", MAX_SIGNED_POLICY_BYTES),
+        )?)?;
         ensure!(
             policy.schema == SIGNED_POLICY_SCHEMA,
             "its schema is {:?}, not {SIGNED_POLICY_SCHEMA:?}",
@@ -130,7 +132,7 @@ fn read(file: &Path) -> anyhow::Result<SignedPolicy> {
         );
         Ok(policy)
     };
-    parse().with_context(|| format!("{} is no signed policy", file.display()))
+    parse().with_context(|| format!("{} is no signed policy; policy text is a directory", file.display()))
 }
 
 fn encode(policy: &SignedPolicy) -> anyhow::Result<Vec<u8>> {

@@ -63,7 +63,7 @@ fn change(document: &mut TrustDocument, wanted: &command::Draft) -> Result<(), F
     document.policy_threshold = policy_threshold.unwrap_or(document.policy_threshold);
     document.expires = expires.unwrap_or(document.expires);
     for path in add_root {
-        let root = public_file::read(path, MAX_CERTIFICATE_BYTES)?;
+        let root = public_file::read(path, ("MAX_CERTIFICATE_BYTES", MAX_CERTIFICATE_BYTES))?;
         if document.roots.contains(&root) {
             return Err(twice("root", &path.display()));
         }
@@ -101,7 +101,7 @@ fn remove_one_root(document: &mut TrustDocument, which: &Path) -> Result<(), Fai
     let at = match key {
         Some(key) => roots(document)?.iter().position(|(held, _)| *held == key),
         None => {
-            let root = public_file::read(which, MAX_CERTIFICATE_BYTES)?;
+            let root = public_file::read(which, ("MAX_CERTIFICATE_BYTES", MAX_CERTIFICATE_BYTES))?;
             document.roots.iter().position(|held| *held == root)
         }
     };

@@ -48,7 +48,7 @@ pub(crate) async fn run(place: &Place, verb: command::Trust, screen: Screen) -> 
 
 /// A trust document or draft in a file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Draft> {
-    let bytes = public_file::read(path, MAX_TRUST_BYTES)?;
+    let bytes = public_file::read(path, ("MAX_TRUST_BYTES", MAX_TRUST_BYTES))?;
     Draft::read(&bytes).with_context(|| format!("reading {}", path.display()))
 }
 

@@ -57,10 +57,11 @@ pub(super) async fn create(
 
 /// `trust sign-issuer`.
 pub(super) fn sign_issuer(arguments: &command::SignIssuer, screen: Screen) -> Result<(), Failure> {
-    let request = public_file::read(&arguments.request, MAX_ISSUER_REQUEST_BYTES)?;
+    let request =
+        public_file::read(&arguments.request, ("MAX_ISSUER_REQUEST_BYTES", MAX_ISSUER_REQUEST_BYTES))?;
     let request =
         IssuerRequest::read(&request).with_context(|| format!("{}", arguments.request.display()))?;
-    let certificate = public_file::read(&arguments.root, MAX_CERTIFICATE_BYTES)?;
+    let certificate = public_file::read(&arguments.root, ("MAX_CERTIFICATE_BYTES", MAX_CERTIFICATE_BYTES))?;
     let root = Authority::load(key_file::read(&arguments.root_key)?, certificate)
         .with_context(|| format!("{} and {}", arguments.root_key.display(), arguments.root.display()))?;
     let now = moment::now();

@@ -6,6 +6,7 @@ use crate::Place;
 use crate::command;
 use crate::confirm::{Consent, approve};
 use crate::failure::Failure;
+use crate::policy::MAX_NODES_FILE_BYTES;
 use crate::screen::{Screen, remark};
 use crate::{key_file, moment, node, public_file};
 use anyhow::{Context as _, anyhow};
@@ -14,9 +15,6 @@ use bulkhead_identity::{IdentityKey, IdentityPublicKey, Labels, NodeName, Seal, 
 use bulkhead_protocol::admin::{Node, SetSeal};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// Largest file of nodes.
-const MAX_NODES_FILE_BYTES: usize = 64 * 1024 * 1024;
 
 /// What `--json` shows.
 #[derive(Serialize)]
@@ -61,7 +59,7 @@ pub(super) async fn run(place: &Place, arguments: command::Seal, screen: Screen)
 }
 
 fn begun(file: &Path) -> anyhow::Result<Seal> {
-    let bytes = public_file::read(file, MAX_SEAL_BYTES)?;
+    let bytes = public_file::read(file, ("MAX_SEAL_BYTES", MAX_SEAL_BYTES))?;
     Seal::decode(&bytes).with_context(|| format!("reading {}", file.display()))
 }
 
@@ -137,7 +135,7 @@ struct Entry {
 
 /// The key of a node in a file that `node list` made.
 fn listed(file: &Path, name: &NodeName) -> anyhow::Result<IdentityPublicKey> {
-    let text = public_file::read(file, MAX_NODES_FILE_BYTES)?;
+    let text = public_file::read(file, ("MAX_NODES_FILE_BYTES", MAX_NODES_FILE_BYTES))?;
     let nodes: NodesFile =
         serde_json::from_slice(&text).with_context(|| format!("reading nodes from {}", file.display()))?;
     let node = nodes.nodes.iter().find(|node| node.name == name.as_str());

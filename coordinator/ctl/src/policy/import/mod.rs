@@ -176,7 +176,7 @@ fn nodes_file(path: &Path, imported: &Imported) -> Result<Option<NewFile>, Failu
         return Ok(Some(NewFile { path: path.to_owned(), text, replaces: false }));
     }
     // One that is longer is another, and no more of it is read.
-    match public_file::read(path, text.len()) {
+    match public_file::read(path, ("what is to be written", text.len())) {
         Ok(held) if held == text.as_bytes() => Ok(None),
         Ok(_) | Err(_) => Err(Failure::usage(
             format!("{} exists, with other nodes", path.display()),
