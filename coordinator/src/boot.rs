@@ -163,6 +163,7 @@ pub fn coordinator(
         control: settings.addresses.clone(),
         node: settings.node.clone(),
         port: settings.listen.port(),
+        offloads_off: settings.offloads_off,
     };
     Coordinator::new(config, state, now).context("the coordinator cannot start from this state directory")
 }

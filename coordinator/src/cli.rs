@@ -2,6 +2,7 @@
 
 use crate::config;
 use bulkhead_identity::{NodeName, TrustDomain};
+use bulkhead_protocol::offload::Offloads;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -99,6 +100,9 @@ pub struct Serve {
     /// How long after its end a node may still renew its certificate, `0` for not at all [default: 30d].
     #[arg(long, value_name = "DURATION", env = "BULKHEAD_COORDINATOR_RENEWAL_GRACE", value_parser = parse_grace)]
     pub renewal_grace: Option<Duration>,
+    /// Offloads that every node leaves off, of tun-tso, tun-gro, udp-gso and udp-gro [default: none].
+    #[arg(long, value_name = "NAME,NAME", env = "BULKHEAD_COORDINATOR_OFFLOADS_OFF")]
+    pub offloads_off: Option<Offloads>,
     /// What to log [default: info].
     #[arg(long, value_name = "FILTER", env = "BULKHEAD_COORDINATOR_LOG")]
     pub log: Option<String>,
@@ -150,6 +154,7 @@ impl Serve {
             socket: self.socket.clone(),
             certificate_lifetime: self.certificate_lifetime,
             renewal_grace: self.renewal_grace,
+            offloads_off: self.offloads_off,
             log: self.log.clone(),
         }
     }

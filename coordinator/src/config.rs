@@ -6,6 +6,7 @@
 use crate::init::check_addresses;
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_identity::NodeName;
+use bulkhead_protocol::offload::{Offload, Offloads};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,6 +60,10 @@ certificate_lifetime = "24h"
 # refuse it. A node that comes later has to enrol again.
 renewal_grace = "30d"
 
+# Offloads that every node is told to leave off, because a kernel in the field gets one wrong: any of "tun-tso",
+# "tun-gro", "udp-gso", "udp-gro". `bulkheadctl node offloads` switches more of them while this coordinator runs.
+offloads_off = []
+
 # What to log, to standard error: error, warn, info, debug, trace; or per module, as tracing understands it.
 log = "info"
 "#;
@@ -78,6 +83,8 @@ pub struct Partial {
     pub certificate_lifetime: Option<Duration>,
     /// For certificates that have ended.
     pub renewal_grace: Option<Duration>,
+    /// That every node leaves off.
+    pub offloads_off: Option<Offloads>,
     /// Log filter.
     pub log: Option<String>,
 }
@@ -97,6 +104,8 @@ pub struct Settings {
     pub certificate_lifetime: Duration,
     /// How long after its end a node may renew its certificate.
     pub renewal_grace: Duration,
+    /// Offloads that every node leaves off.
+    pub offloads_off: Offloads,
 }
 
 impl Partial {
@@ -110,6 +119,7 @@ impl Partial {
             socket: self.socket.or(other.socket),
             certificate_lifetime: self.certificate_lifetime.or(other.certificate_lifetime),
             renewal_grace: self.renewal_grace.or(other.renewal_grace),
+            offloads_off: self.offloads_off.or(other.offloads_off),
             log: self.log.or(other.log),
         }
     }
@@ -128,6 +138,7 @@ impl Partial {
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
             certificate_lifetime: self.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME),
             renewal_grace: self.renewal_grace.unwrap_or(DEFAULT_RENEWAL_GRACE),
+            offloads_off: self.offloads_off.unwrap_or_default(),
         })
     }
 }
@@ -197,6 +208,7 @@ fn set(settings: &mut Partial, key: &str, value: &Spanned<DeValue<'_>>) -> Resul
         }
         "certificate_lifetime" => settings.certificate_lifetime = Some(lifetime(text()?)?),
         "renewal_grace" => settings.renewal_grace = Some(grace(text()?)?),
+        "offloads_off" => settings.offloads_off = Some(offloads(value.get_ref())?),
         "log" => settings.log = Some(text()?.to_owned()),
         _ => bail!("unknown setting `{key}`"),
     }
@@ -204,12 +216,21 @@ fn set(settings: &mut Partial, key: &str, value: &Spanned<DeValue<'_>>) -> Resul
 }
 
 fn addresses(value: &DeValue<'_>) -> Result<Vec<String>> {
-    let list = value.as_array().context("`addresses` must be a list of strings")?;
-    let addresses: Option<Vec<String>> =
-        list.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect();
-    let addresses = addresses.context("`addresses` must be a list of strings")?;
+    let addresses = texts("addresses", value)?.into_iter().map(str::to_owned).collect::<Vec<_>>();
     check_addresses(&addresses).context("`addresses`")?;
     Ok(addresses)
+}
+
+fn offloads(value: &DeValue<'_>) -> Result<Offloads> {
+    let named =
+        texts("offloads_off", value)?.into_iter().map(str::parse::<Offload>).collect::<Result<_, _>>();
+    named.context("`offloads_off`")
+}
+
+fn texts<'a>(key: &str, value: &'a DeValue<'_>) -> Result<Vec<&'a str>> {
+    let list = value.as_array().map(|list| list.iter().map(|item| item.get_ref().as_str()));
+    let texts = list.and_then(|texts| texts.collect::<Option<_>>());
+    texts.with_context(|| format!("`{key}` must be a list of strings"))
 }
 
 /// Reads a certificate lifetime such as `24h` or `60s`.
@@ -267,6 +288,16 @@ mod tests {
         let problems = parse(text).unwrap_err();
         let lines: Vec<&str> = problems.iter().filter_map(|p| p.split(':').next()).collect();
         assert_eq!(lines, ["1", "2", "3", "4", "5"], "{problems:?}");
+    }
+
+    #[test]
+    fn offloads_are_named_and_a_misspelt_one_is_refused() {
+        let off = |text| parse(text).map(|partial| partial.offloads_off.unwrap().to_string());
+        assert_eq!(off("offloads_off = [\"udp-gro\", \"tun-tso\"]").unwrap(), "tun-tso,udp-gro");
+        assert_eq!(off("offloads_off = []").unwrap(), "");
+        let problems = off("offloads_off = [\"gso\"]").unwrap_err();
+        assert!(problems.iter().all(|problem| problem.contains("udp-gso")), "{problems:?}");
+        assert!(off("offloads_off = \"udp-gso\"").is_err());
     }
 
     #[test]

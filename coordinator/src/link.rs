@@ -92,7 +92,8 @@ impl LinkSender {
             | ToNode::Map(_)
             | ToNode::RenewChallenge { .. }
             | ToNode::Refused { .. }
-            | ToNode::WantFlows { .. } => None,
+            | ToNode::WantFlows { .. }
+            | ToNode::Offloads { .. } => None,
         }
     }
 }

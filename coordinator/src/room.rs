@@ -46,6 +46,7 @@ fn changes(call: &AdminCall) -> bool {
         | AdminCall::Logout
         | AdminCall::NodeLabel(..)
         | AdminCall::NodeSeal(..)
+        | AdminCall::OffloadsSwitch(..)
         | AdminCall::NodeRevoke(..)
         | AdminCall::NodeRemove(_)
         | AdminCall::TokenCreate(_)
@@ -58,6 +59,7 @@ fn changes(call: &AdminCall) -> bool {
         AdminCall::WhoAmI
         | AdminCall::NodeList
         | AdminCall::NodeShow(_)
+        | AdminCall::OffloadsShow
         | AdminCall::RevokeStatus(_)
         | AdminCall::TokenList
         | AdminCall::TrustShow

@@ -4,6 +4,7 @@
 mod support;
 
 use bulkhead_protocol::control::{MapUpdate, ToNode};
+use bulkhead_protocol::offload::Offloads;
 use bulkhead_protocol::token::Token;
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
@@ -195,6 +196,7 @@ async fn e8_one_state_directory_serves_one_daemon() {
         node: None,
         socket: deployment.directory.path().join("run/other.sock"),
         certificate_lifetime: bulkhead_coordinator::config::DEFAULT_CERTIFICATE_LIFETIME,
+        offloads_off: Offloads::NONE,
         renewal_grace: bulkhead_coordinator::config::DEFAULT_RENEWAL_GRACE,
     };
     let refused = bulkhead_coordinator::serve::Server::start(&deployment.root(), settings).await;

@@ -6,6 +6,7 @@
 //! How to use it: the command line fills a [`Partial`] (clap has put the environment under the flags already) and
 //! calls [`Config::load`].
 
+use bulkhead_protocol::offload::Offloads;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) endpoints: Vec<SocketAddr>,
     /// Whether the daemon may point /etc/resolv.conf at its resolver.
     pub(crate) write_resolv_conf: bool,
+    /// Offloads that the data path does without.
+    pub(crate) offloads_off: Offloads,
     /// Filter of the log, as `tracing-subscriber` reads it.
     pub(crate) log: String,
 }
@@ -75,6 +78,8 @@ pub(crate) struct Partial {
     pub(crate) endpoints: Option<Vec<SocketAddr>>,
     /// See [`Config::write_resolv_conf`].
     pub(crate) write_resolv_conf: Option<bool>,
+    /// See [`Config::offloads_off`].
+    pub(crate) offloads_off: Option<Offloads>,
     /// See [`Config::log`].
     pub(crate) log: Option<String>,
 }
@@ -145,6 +150,7 @@ impl Config {
             mtu: layer.mtu.unwrap_or(DEFAULT_MTU),
             endpoints: layer.endpoints.unwrap_or_default(),
             write_resolv_conf: layer.write_resolv_conf.unwrap_or(false),
+            offloads_off: layer.offloads_off.unwrap_or_default(),
             log: layer.log.unwrap_or_else(|| DEFAULT_LOG.into()),
         };
         let problems = config.problems();
@@ -201,6 +207,9 @@ impl Config {
              endpoints = []\n\n\
              # Point /etc/resolv.conf at the resolver of the mesh while the daemon runs.\n\
              write_resolv_conf = false\n\n\
+             # Offloads to do without, where this host's kernel or driver gets one wrong: any of \"tun-tso\", \"tun-gro\",\n\
+             # \"udp-gso\", \"udp-gro\". The coordinator can leave off more.\n\
+             offloads_off = []\n\n\
              # error, warn, info, debug or trace, also per module: \"info,bulkhead=debug\".\n\
              log = \"{DEFAULT_LOG}\"\n"
         )
@@ -226,6 +235,7 @@ impl Partial {
             mtu: self.mtu.or(below.mtu),
             endpoints: self.endpoints.or(below.endpoints),
             write_resolv_conf: self.write_resolv_conf.or(below.write_resolv_conf),
+            offloads_off: self.offloads_off.or(below.offloads_off),
             log: self.log.or(below.log),
         }
     }
@@ -256,6 +266,7 @@ impl Partial {
                 "mtu" => take(&mut layer.mtu, &key, value, &mut problems),
                 "endpoints" => take(&mut layer.endpoints, &key, value, &mut problems),
                 "write_resolv_conf" => take(&mut layer.write_resolv_conf, &key, value, &mut problems),
+                "offloads_off" => take(&mut layer.offloads_off, &key, value, &mut problems),
                 "log" => take(&mut layer.log, &key, value, &mut problems),
                 _ => problems.push(format!("{key}: unknown key; `--print-default-config` lists all keys")),
             }
@@ -296,6 +307,17 @@ mod tests {
     fn all_problems_of_a_file_are_reported_at_once() {
         let problems = Partial::parse("port = \"x\"\nbogus = 1\nmtu = 99999\n").unwrap_err();
         assert_eq!(problems.0.len(), 3, "{problems}");
+    }
+
+    #[test]
+    fn a_misspelt_offload_is_reported_with_the_names() {
+        let off = |text: &str| Partial::parse(text).map(|layer| layer.offloads_off.unwrap().to_string());
+        assert_eq!(off("offloads_off = [\"udp-gro\", \"tun-tso\"]").unwrap(), "tun-tso,udp-gro");
+        for wrong in ["[\"gso\"]", "\"udp-gso\"", "[\"udp-gso\", \"udp-gso\"]", "true"] {
+            let problems = off(&format!("port = 0.5\noffloads_off = {wrong}\n")).unwrap_err();
+            assert_eq!(problems.0.len(), 2, "{problems}");
+        }
+        assert!(off("offloads_off = [\"gso\"]").unwrap_err().to_string().contains("udp-gso"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::handle::{AskError, DaemonHandle, LinkState, MAX_WAITING_REQUESTS, Rep
 use crate::local;
 use crate::names;
 use crate::names::resolv;
+use crate::packets::offload::Switches;
 use crate::packets::socket::WireSocket;
 use crate::packets::threads::DataThreads;
 use crate::packets::transmit::Transmit;
@@ -158,6 +159,7 @@ impl Running {
         let transmit = Transmit::new(Arc::clone(&socket), Arc::clone(&device));
         let enforcer = Enforcer::new(Arc::clone(&engine), transmit.clone(), clock.clone());
         enforcer.enforce(&held);
+        let switches = Arc::new(Switches::new(config.offloads_off, held.offloads_off));
         let interface = device.index();
         let threads =
             DataThreads::start(Arc::clone(&engine), device, socket, transmit.clone(), clock.clone())
@@ -182,6 +184,7 @@ impl Running {
             held: ArcSwap::from_pointee(held),
             link,
             transmit,
+            switches,
             requests: requests_in,
             started,
             unguarded,

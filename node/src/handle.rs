@@ -8,6 +8,7 @@
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::packets::offload::Switches;
 use crate::packets::transmit::{Lost, Transmit};
 use crate::state::held::Held;
 use arc_swap::ArcSwap;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) link: watch::Receiver<LinkState>,
     /// Puts engine output (datagrams, packets for the TUN) on the wire outside the data threads.
     pub(crate) transmit: Transmit,
+    /// Which offloads the data path uses.
+    pub(crate) switches: Arc<Switches>,
     /// Requests to the control task.
     pub(crate) requests: mpsc::Sender<Request>,
     /// When the daemon started.
@@ -149,6 +152,11 @@ impl DaemonHandle {
     /// When the daemon started.
     pub(crate) fn started(&self) -> Timestamp {
         self.0.started
+    }
+
+    /// Which offloads the data path uses.
+    pub(crate) fn switches(&self) -> &Switches {
+        &self.0.switches
     }
 
     /// What the operating system did not take since the start.

@@ -18,6 +18,7 @@ use bulkhead_identity::{
 use bulkhead_protocol::PROTOCOL_VERSION;
 use bulkhead_protocol::admin::{CreateToken, Overrides, PolicyText, SetLabels};
 use bulkhead_protocol::control::{ToCoordinator, ToNode};
+use bulkhead_protocol::offload::Offloads;
 use bulkhead_protocol::token::{Token, secret_hash};
 use zeroize::Zeroizing;
 
@@ -137,6 +138,7 @@ impl Deployment {
             issuer: Issuer::load(key(2), issuer).unwrap(),
             policy_keys: vec![key(4)],
             certificate_lifetime: Duration::from_secs(24 * 3600),
+            offloads_off: Offloads::NONE,
             renewal_grace: Duration::ZERO,
             addresses: vec!["bulkhead.acme.example:8443".to_owned()],
             control: vec!["bulkhead.acme.example:8443".to_owned()],

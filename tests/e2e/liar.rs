@@ -12,6 +12,7 @@ use bulkhead_identity::{
     TrustDomain, TunnelKey, certificate::Serial,
 };
 use bulkhead_protocol::control::{Endpoint, MapUpdate, ToCoordinator, ToNode};
+use bulkhead_protocol::offload::Offloads;
 use bulkhead_protocol::{ALPN_CONTROL, PROTOCOL_VERSION, frame};
 use bulkhead_tests::{Namespace, Node};
 use zeroize::Zeroizing;
@@ -187,7 +188,8 @@ pub(crate) fn play(
         };
         let held = (trust_version, generation, epoch);
         let observed = Endpoint(connection.remote_address());
-        let welcome = ToNode::Welcome { protocol: PROTOCOL_VERSION, wall: wall(), observed };
+        let (protocol, offloads_off) = (PROTOCOL_VERSION, Offloads::NONE);
+        let welcome = ToNode::Welcome { protocol, wall: wall(), observed, offloads_off };
         send.write_all(&frame::encode(&welcome).unwrap()).await.unwrap();
         for (what, lie) in lies {
             let lying_map = if let ToNode::Map(MapUpdate::Snapshot { sequence, .. }) = &lie {

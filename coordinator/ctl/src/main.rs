@@ -11,6 +11,7 @@ mod login;
 mod moment;
 mod newest;
 mod node;
+mod offloads;
 mod policy;
 mod public_file;
 mod receipts;

@@ -6,7 +6,7 @@ use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::table::{Table, printable};
-use crate::{moment, revoke};
+use crate::{moment, offloads, revoke};
 use bulkhead_identity::{Labels, NodeName, Timestamp};
 use bulkhead_protocol::admin::{Node, NodeList, NodeState, SetLabels};
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ pub(crate) async fn run(client: &mut Client, verb: command::Node, screen: Screen
             screen.answer("node", &node, show)
         }
         command::Node::Label { name, changes } => label(client, &name, changes, screen).await,
+        command::Node::Offloads(arguments) => offloads::run(client, arguments, screen).await,
         command::Node::Revoke(arguments) => revoke::run(client, arguments, screen).await,
         command::Node::Remove { name, yes } => {
             let effect = format!("{name} will be forgotten: its name and addresses may go to another node.");

@@ -54,6 +54,9 @@ impl Event {
                 json!({ "epoch": revocation.epoch,
                         "generation": policy.as_ref().map(|policy| policy.generation) }),
             ),
+            Change::OffloadsSwitched { node, off } => {
+                ("offloads_switched", json!({ "node": node, "off": off }))
+            }
             Change::PolicyConfirmed { generation, without } => {
                 ("policy_confirmed", json!({ "generation": generation, "without": without }))
             }

@@ -4,7 +4,7 @@
 use crate::{Entropy, Proposal};
 use bulkhead_identity::{CertificateRequest, NodeName, VerifiedIdentity};
 use bulkhead_protocol::admin::{
-    Can, Confirm, CreateToken, Login, Revoke, Rollback, SetLabels, SetSeal, TrustApply,
+    Can, Confirm, CreateToken, Login, Revoke, Rollback, SetLabels, SetSeal, SwitchOffloads, TrustApply,
 };
 use bulkhead_protocol::control::ToCoordinator;
 use std::net::{IpAddr, SocketAddr};
@@ -121,6 +121,10 @@ pub enum AdminCall {
     NodeRevoke(NodeName, Revoke),
     /// Forget a revoked node: `Reply::Done`.
     NodeRemove(NodeName),
+    /// `Reply::Offloads`.
+    OffloadsShow,
+    /// Of one node, or of every node: `Reply::Offloads`.
+    OffloadsSwitch(Option<NodeName>, SwitchOffloads),
     /// Receipts of the revocation that made this epoch: `Reply::Revocation`.
     RevokeStatus(u64),
     /// `Reply::TokenCreated`.

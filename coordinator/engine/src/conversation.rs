@@ -157,8 +157,10 @@ impl Coordinator {
         let set_aside = ahead || self.state.restored;
         let Some(link) = self.links.link_mut(connection) else { return };
         (link.held, link.ahead, link.set_aside) = (Some(held), ahead, set_aside);
-        let observed = Endpoint(link.observed);
-        effects.send(connection, ToNode::Welcome { protocol: PROTOCOL_VERSION, wall: now.wall, observed });
+        let (observed, name) = (Endpoint(link.observed), link.name.clone());
+        let (wall, offloads_off) = (now.wall, self.offloads_off(&name));
+        let welcome = ToNode::Welcome { protocol: PROTOCOL_VERSION, wall, observed, offloads_off };
+        effects.send(connection, welcome);
         if set_aside {
             let why = "this coordinator was restored from a backup, and may know less than you";
             refuse(connection, "hello", why, effects);

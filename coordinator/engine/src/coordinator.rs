@@ -23,6 +23,7 @@ use crate::timing::{RETRY_INTERVAL, TICK_INTERVAL};
 use bulkhead_acl::{Classes, Subject};
 use bulkhead_identity::{Epoch, IdentityKey, Issuer, NodeName, Now, Revocations, Timestamp, Trust};
 use bulkhead_protocol::admin::NodeList;
+use bulkhead_protocol::offload::Offloads;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct Config {
     pub node: Option<NodeName>,
     /// Where HTTPS (TCP) and the control link (UDP) listen.
     pub port: u16,
+    /// Offloads that every node leaves off, whatever administrators say.
+    pub offloads_off: Offloads,
 }
 
 /// The coordinator of one deployment.
@@ -187,6 +190,10 @@ impl Coordinator {
             AdminCall::NodeSeal(name, seal) => self.node_seal(actor, (&name, &seal), entropy, now, effects),
             AdminCall::NodeRevoke(name, revoke) => self.node_revoke(actor, &name, revoke, now, effects),
             AdminCall::NodeRemove(name) => self.node_remove(actor, &name, now, effects),
+            AdminCall::OffloadsShow => Ok(self.offloads_show()),
+            AdminCall::OffloadsSwitch(name, switch) => {
+                self.offloads_switch(actor, (name, switch), now, effects)
+            }
             AdminCall::RevokeStatus(epoch) => self.revoke_status(epoch),
             AdminCall::TokenCreate(create) => self.token_create(actor, create, entropy, now, effects),
             AdminCall::TokenList => Ok(self.token_list()),

@@ -3,8 +3,8 @@
 
 use crate::{ConnectionId, Event, Refusal, RequestId};
 use bulkhead_protocol::admin::{
-    AckStatus, Applied, CanAnswer, CheckReport, CreatedToken, LiveFlows, Node, NodeList, PolicyCurrent,
-    PolicyHistory, RevokeStatus, Session, TokenList, TrustView, WhoAmI,
+    AckStatus, Applied, CanAnswer, CheckReport, CreatedToken, LiveFlows, Node, NodeList, OffloadsOff,
+    PolicyCurrent, PolicyHistory, RevokeStatus, Session, TokenList, TrustView, WhoAmI,
 };
 use bulkhead_protocol::control::ToNode;
 use bulkhead_protocol::enrol::{BeginResponse, FinishResponse};
@@ -85,6 +85,8 @@ pub enum Reply {
     Node(Node),
     /// All nodes.
     Nodes(NodeList),
+    /// What nodes leave off.
+    Offloads(OffloadsOff),
     /// A revocation and its receipts.
     Revocation(RevokeStatus),
     /// A token with its secret.

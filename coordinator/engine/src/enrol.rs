@@ -15,6 +15,7 @@ use crate::tokens::TokenRecord;
 use bulkhead_identity::{CertificateRequest, NodeName, Now};
 use bulkhead_protocol::control::MAX_MAP_PEERS;
 use bulkhead_protocol::enrol::{BeginResponse, FinishResponse};
+use bulkhead_protocol::offload::Offloads;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -146,6 +147,7 @@ impl Coordinator {
             seal: None,
             previous: None,
             binding,
+            offloads_off: Offloads::NONE,
         };
         if let Some(clash) = self.state.clash(&node) {
             return Err(clash_refused(clash, &node.name));

@@ -10,6 +10,7 @@ use crate::tokens::TokenRecord;
 use bulkhead_identity::{
     Generation, KeyBinding, Labels, NodeName, Seal, Timestamp, TrustHash, TunnelPublicKey,
 };
+use bulkhead_protocol::offload::Offloads;
 use minicbor::{Decode, Encode};
 
 /// Who caused an event.
@@ -217,6 +218,16 @@ pub enum Change {
         #[n(1)]
         without: Vec<NodeName>,
     },
+    /// Nodes leave other offloads off than before.
+    #[n(14)]
+    OffloadsSwitched {
+        /// Which; `None`: every node.
+        #[n(0)]
+        node: Option<NodeName>,
+        /// All that an administrator has switched off there.
+        #[n(1)]
+        off: Offloads,
+    },
     /// Operators changed whom everybody trusts.
     #[n(20)]
     TrustUpdated {
@@ -263,6 +274,7 @@ impl Change {
             | Self::NodeRemoved { .. }
             | Self::PolicyApplied { .. }
             | Self::PolicyConfirmed { .. }
+            | Self::OffloadsSwitched { .. }
             | Self::SessionOpened { .. }
             | Self::SessionClosed { .. }
             | Self::Restored

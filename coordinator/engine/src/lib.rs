@@ -27,6 +27,7 @@ mod label;
 mod links;
 mod lockout;
 mod maps;
+mod offloads;
 mod policy;
 mod proposal;
 mod reach;

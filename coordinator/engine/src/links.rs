@@ -178,6 +178,12 @@ impl Links {
         following.map(|(connection, link)| (*connection, &link.name))
     }
 
+    /// The links that said `Hello`, whatever else may be sent over them.
+    pub(crate) fn greeted(&self) -> impl Iterator<Item = (ConnectionId, &NodeName)> {
+        let greeted = self.by_connection.iter().filter(|(_, link)| link.held.is_some());
+        greeted.map(|(connection, link)| (*connection, &link.name))
+    }
+
     /// The link of `name`, if it is one of [`Self::following`].
     pub(crate) fn followed_by(&self, name: &NodeName) -> Option<ConnectionId> {
         let connection = self.by_name.get(name)?;

@@ -12,6 +12,7 @@ use bulkhead_identity::{
     OverlayAddrs, Role, Seal, SpiffeId, Timestamp, TunnelPublicKey,
 };
 use bulkhead_protocol::admin::{self, SetLabels};
+use bulkhead_protocol::offload::Offloads;
 use minicbor::{Decode, Encode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -87,6 +88,9 @@ pub struct NodeRecord {
     /// The node's word for its tunnel key.
     #[n(11)]
     pub binding: KeyBinding,
+    /// By an administrator, for this node alone.
+    #[cbor(n(12), default)]
+    pub offloads_off: Offloads,
 }
 
 impl NodeRecord {

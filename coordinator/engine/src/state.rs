@@ -12,6 +12,7 @@ use crate::timing::TOKEN_MEMORY;
 use crate::tokens::TokenRecord;
 use crate::trust::TrustRecord;
 use bulkhead_identity::{Generation, NodeName, Timestamp};
+use bulkhead_protocol::offload::Offloads;
 use minicbor::{Decode, Encode};
 use std::collections::BTreeMap;
 
@@ -44,6 +45,9 @@ pub struct State {
     /// Every trust document after the first, oldest first; the last one is in force.
     #[n(20)]
     pub(crate) trusts: Vec<TrustRecord>,
+    /// On every node, by an administrator.
+    #[cbor(n(21), default)]
+    pub(crate) offloads_off: Offloads,
 }
 
 impl Default for State {
@@ -59,6 +63,7 @@ impl Default for State {
             api_keys: BTreeMap::new(),
             restored: false,
             trusts: Vec::new(),
+            offloads_off: Offloads::NONE,
         }
     }
 }
@@ -120,6 +125,8 @@ impl State {
             },
             Change::PolicyApplied { policy } => self.apply_policy(policy)?,
             Change::PolicyConfirmed { generation, without: _ } => self.confirm_policy(*generation)?,
+            Change::OffloadsSwitched { node: Some(name), off } => self.active_mut(name)?.offloads_off = *off,
+            Change::OffloadsSwitched { node: None, off } => self.offloads_off = *off,
             Change::SessionOpened { key } => self.open_session(key)?,
             Change::SessionClosed { id } => {
                 if self.api_keys.remove(id).is_none() {

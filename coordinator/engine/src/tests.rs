@@ -12,6 +12,7 @@ mod laws;
 mod links;
 mod lockout;
 mod offline;
+mod offloads;
 mod policy;
 mod reissue;
 mod renewal;

@@ -11,7 +11,10 @@ mod trust;
 
 pub use audit::{AuditEntry, AuditPage, AuditVerified};
 pub use flows::{LiveFlow, LiveFlows};
-pub use nodes::{Node, NodeList, NodeState, ReceiptView, Revoke, RevokeStatus, SetLabels, Waiting};
+pub use nodes::{
+    Node, NodeList, NodeState, OffloadsOff, ReceiptView, Revoke, RevokeStatus, SetLabels, SwitchOffloads,
+    Waiting,
+};
 pub use policy::{
     AckStatus, Applied, Can, CanAnswer, CheckReport, Confirm, Overrides, PendingConfirmation, PolicyCurrent,
     PolicyEntry, PolicyHistory, PolicyText, Rollback, SIGNED_POLICY_SCHEMA, SignedPolicy, Signing,

@@ -4,6 +4,7 @@
 use crate::bounded;
 pub use crate::flow::{FlowReport, MAX_REPORTED_FLOWS};
 pub use crate::map::{MAX_MAP_PEERS, MapError, MapPeer, MapSequence, MapUpdate, PeerMap};
+use crate::offload::Offloads;
 pub use crate::receipt::Receipt;
 use bulkhead_identity::{CertificateRequest, Chain, Challenge, ChallengeKey, Epoch, Generation, Timestamp};
 use minicbor::encode::Write;
@@ -128,6 +129,9 @@ pub enum ToNode {
         /// The source address the coordinator saw, for information.
         #[n(2)]
         observed: Endpoint,
+        /// Offloads to leave off from now on; none, when an older coordinator does not say.
+        #[cbor(n(3), default)]
+        offloads_off: Offloads,
     },
     /// A signed trust document.
     #[n(1)]
@@ -186,6 +190,13 @@ pub enum ToNode {
         /// Names the question, for the answer.
         #[n(0)]
         ask: u64,
+    },
+    /// What the welcome said of offloads has changed.
+    #[n(9)]
+    Offloads {
+        /// To leave off from now on.
+        #[n(0)]
+        off: Offloads,
     },
 }
 
@@ -289,6 +300,16 @@ mod tests {
         let decodes = |count| decode::<ToCoordinator>(&minicbor::to_vec(message(count)).unwrap()).is_ok();
         assert!(decodes(MAX_REPORTED_FLOWS));
         assert!(!decodes(MAX_REPORTED_FLOWS + 1));
+    }
+
+    #[test]
+    fn a_welcome_of_an_older_coordinator_leaves_no_offload_off() {
+        let observed = Endpoint(([192, 0, 2, 1], 51820).into());
+        // Variant 0 with the three fields that there were.
+        let older = minicbor::to_vec((0_u8, (2_u32, Timestamp(5), observed))).unwrap();
+        let welcome =
+            ToNode::Welcome { protocol: 2, wall: Timestamp(5), observed, offloads_off: Offloads::NONE };
+        assert_eq!(decode::<ToNode>(&older).unwrap(), welcome);
     }
 
     #[test]

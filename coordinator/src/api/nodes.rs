@@ -1,4 +1,4 @@
-//! Nodes: list, show, label, revoke, remove.
+//! Nodes: list, show, label, switch offloads, revoke, remove.
 
 use super::body::read;
 use super::{Api, Caller, Problem, answer, done};
@@ -40,6 +40,30 @@ pub(super) async fn label(
     let name = node(&name)?;
     let labels = read(request).await?;
     answer!(api.call(caller, AdminCall::NodeLabel(name, labels)).await?, Node)
+}
+
+pub(super) async fn offloads(State(api): State<Api>, caller: Caller) -> Result<Response, Problem> {
+    answer!(api.call(caller, AdminCall::OffloadsShow).await?, Offloads)
+}
+
+pub(super) async fn switch_offloads(
+    State(api): State<Api>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let switch = read(request).await?;
+    answer!(api.call(caller, AdminCall::OffloadsSwitch(None, switch)).await?, Offloads)
+}
+
+pub(super) async fn switch_offloads_of(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let name = node(&name)?;
+    let switch = read(request).await?;
+    answer!(api.call(caller, AdminCall::OffloadsSwitch(Some(name), switch)).await?, Offloads)
 }
 
 pub(super) async fn revoke(

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use bulkhead_identity::{Epoch, Trust, TrustDomain, TrustHash};
 use bulkhead_protocol::enrol::{ApiError, TrustPath};
+use bulkhead_protocol::offload::Offloads;
 use tower::ServiceExt;
 
 struct Deployment {
@@ -35,6 +36,7 @@ fn deployment() -> Deployment {
         socket: root.join("admin.sock"),
         certificate_lifetime: DEFAULT_CERTIFICATE_LIFETIME,
         renewal_grace: DEFAULT_RENEWAL_GRACE,
+        offloads_off: Offloads::NONE,
     };
     let clock = Clock::start();
     let coordinator = boot::coordinator(&state, recovered.state, &settings, &clock).unwrap();
@@ -248,6 +250,26 @@ async fn a_policy_is_checked_applied_to_be_confirmed_and_confirmed() {
     assert_eq!((current.generation, current.pending), (1, None));
     let (status, body) = deployment.post(ROOT, "/api/v1/policy/confirm", r#"{"generation":1}"#).await;
     assert_eq!((status, error(&body).code.as_str()), (StatusCode::CONFLICT, "BH-C167"));
+}
+
+#[tokio::test]
+async fn offloads_are_switched_by_name_and_shown() {
+    use bulkhead_protocol::admin::OffloadsOff;
+    let deployment = deployment();
+    let put = async |path: &str, json: &str| {
+        let request = Request::builder().method("PUT").uri(path).header("content-type", "application/json");
+        deployment.send(ROOT, request, Body::from(json.to_owned())).await
+    };
+    let (status, _) = put("/api/v1/offloads", r#"{"off":["udp-gso"]}"#).await;
+    assert_eq!(status, StatusCode::OK);
+    for wrong in [r#"{"off":["gso"]}"#, r#"{"off":["udp-gso"],"on":["udp-gso"]}"#, r#"{"of":[]}"#] {
+        assert_eq!(put("/api/v1/offloads", wrong).await.0, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    let (status, _) = put("/api/v1/nodes/web/offloads", r#"{"off":["udp-gso"]}"#).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (_, body) = deployment.send(ROOT, Request::builder().uri("/api/v1/offloads"), Body::empty()).await;
+    let shown: OffloadsOff = serde_json::from_slice(&body).unwrap();
+    assert_eq!(shown.everywhere.to_string(), "udp-gso");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use bulkhead_identity::{
 };
 use bulkhead_protocol::control::{ToCoordinator, ToNode};
 use bulkhead_protocol::enrol::{BeginResponse, FinishResponse};
+use bulkhead_protocol::offload::Offloads;
 use bulkhead_protocol::token::Token;
 use bulkhead_protocol::{ALPN_CONTROL, PROTOCOL_VERSION, frame};
 use data_encoding::BASE64URL_NOPAD;
@@ -76,6 +77,7 @@ impl Deployment {
             node: None,
             socket: self.socket(),
             certificate_lifetime: DEFAULT_CERTIFICATE_LIFETIME,
+            offloads_off: Offloads::NONE,
             renewal_grace: DEFAULT_RENEWAL_GRACE,
         };
         self.server = Some(Server::start(root, settings).await.unwrap());

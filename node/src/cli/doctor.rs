@@ -17,8 +17,9 @@ use serde::Serialize;
 
 use super::{Context, Exit, status};
 use crate::config::{Config, Partial};
-use crate::local::wire::Status;
+use crate::local::wire::{OffloadView, Status};
 use crate::names::resolv;
+use crate::packets::offload::Position;
 
 /// How long the resolver may take.
 const RESOLVER: Duration = Duration::from_secs(2);
@@ -107,6 +108,7 @@ fn examine(context: &Context, config: &Config, findings: &mut Vec<Finding>) {
         findings.push(ask_resolver(*resolver, &status));
     }
     findings.push(resolv_conf(&status));
+    findings.extend(status.node.offloads.iter().map(offload));
     findings.extend(links(&status));
 }
 
@@ -301,6 +303,25 @@ fn resolv_conf(status: &Status) -> Finding {
             CHECK,
             format!("names of the mesh are not used here; `nameserver {resolver}`, first, would change that"),
         )
+    }
+}
+
+/// Off by somebody's wish, or for want of a newer kernel, is well; a kernel that has it and refuses it is not.
+fn offload(OffloadView { name, position }: &OffloadView) -> Finding {
+    const CHECK: &str = "offloads";
+    match position {
+        Position::On {} => Finding::good(CHECK, format!("{name} is on")),
+        Position::OffByConfiguration {} | Position::OffByCoordinator {} | Position::NotSupported {} => {
+            Finding::good(CHECK, format!("{name} is off: {position}"))
+        }
+        Position::Failed { .. } => Finding::bad(
+            CHECK,
+            format!("{name} is off: {position}"),
+            format!(
+                "traffic goes on without it; restart the daemon to try again, or leave it off: \
+                 `offloads_off = [\"{name}\"]`"
+            ),
+        ),
     }
 }
 

@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::screen::{bytes, milliseconds, span};
 use super::{Context, Exit, mismatch};
-use crate::local::wire::{Answer, CoordinatorView, PeerView, Request, Status, Warning};
+use crate::local::wire::{Answer, CoordinatorView, OffloadView, PeerView, Request, Status, Warning};
+use crate::packets::offload::Position;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -94,6 +95,7 @@ fn remarks(status: &Status) -> Vec<String> {
     if status.peers.is_empty() {
         lines.push("# no peers: the policy lets this node talk to nobody".to_owned());
     }
+    lines.extend(offloads_off(&status.node.offloads));
     let sentence = |warning: &Warning| format!("{}: {}", warning.message, warning.remedy);
     match status.warnings.as_slice() {
         [] => {}
@@ -104,6 +106,13 @@ fn remarks(status: &Status) -> Vec<String> {
         }
     }
     lines
+}
+
+/// `# offloads off: udp-gso (by the coordinator)`; nothing when all are on.
+fn offloads_off(offloads: &[OffloadView]) -> Option<String> {
+    let off = offloads.iter().filter(|offload| offload.position != Position::On {});
+    let off: Vec<_> = off.map(|OffloadView { name, position }| format!("{name} ({position})")).collect();
+    (!off.is_empty()).then(|| format!("# offloads off: {}", off.join(", ")))
 }
 
 #[cfg(test)]
@@ -128,6 +137,21 @@ mod tests {
             "certificate_left_secs": 60,
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn offloads_that_are_off_are_named_with_their_reason() {
+        let offloads: Vec<OffloadView> = serde_json::from_value(serde_json::json!([
+            { "name": "tun-tso", "state": "on" },
+            { "name": "udp-gso", "state": "off_by_coordinator" },
+            { "name": "udp-gro", "state": "failed", "why": "Invalid argument" },
+        ]))
+        .unwrap();
+        assert_eq!(
+            offloads_off(&offloads).unwrap(),
+            "# offloads off: udp-gso (by the coordinator), udp-gro (failed: Invalid argument)"
+        );
+        assert_eq!(offloads_off(&offloads[..1]), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bulkhead_identity::{NodeName, Timestamp};
+use bulkhead_protocol::offload::Offloads;
 use bulkhead_protocol::token::Token;
 use clap::Args;
 use zeroize::Zeroizing;
@@ -55,6 +56,9 @@ struct Settings {
     /// Let the daemon put its resolver first in /etc/resolv.conf while it runs
     #[arg(long)]
     write_resolv_conf: bool,
+    /// Offloads to do without, of tun-tso, tun-gro, udp-gso and udp-gro [default: none]
+    #[arg(long, value_name = "NAME,NAME", env = "BULKHEAD_OFFLOADS_OFF")]
+    offloads_off: Option<Offloads>,
     /// What to log: error, warn, info, debug or trace, also per module [default: info]
     #[arg(long, value_name = "FILTER", env = "BULKHEAD_LOG")]
     log: Option<String>,
@@ -66,6 +70,7 @@ impl Settings {
             interface: self.interface,
             port: self.port,
             write_resolv_conf: self.write_resolv_conf.then_some(true),
+            offloads_off: self.offloads_off,
             log: self.log,
             ..Partial::default()
         }

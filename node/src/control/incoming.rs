@@ -13,6 +13,7 @@ use crate::state::held::Held;
 use bulkhead_identity::{CertificateRequest, Chain, Challenge, ChallengeKey, Timestamp};
 use bulkhead_protocol::PROTOCOL_VERSION;
 use bulkhead_protocol::control::{Endpoint, MapError, MapUpdate, ToCoordinator, ToNode};
+use bulkhead_protocol::offload::Offloads;
 use std::fmt::Display;
 
 /// A clock that is further off than this gets a warning.
@@ -29,7 +30,11 @@ impl Control {
         let wall = self.daemon.now().wall;
         let held = self.daemon.held();
         match message {
-            ToNode::Welcome { protocol, wall, observed } => self.welcomed(protocol, wall, observed),
+            ToNode::Welcome { protocol, wall, observed, offloads_off } => {
+                self.welcomed(protocol, wall, observed)?;
+                self.leave_off(offloads_off);
+                Ok(())
+            }
             ToNode::Trust { document } => {
                 self.decide(link, held.with_trust(&document, wall), Part::Trust, "trust document").await
             }
@@ -49,6 +54,10 @@ impl Control {
             ToNode::RenewChallenge { challenge, key } => self.answer_challenge(link, challenge, key).await,
             ToNode::Certificate { chain } => self.take_certificate(link, &held, &chain, wall).await,
             ToNode::WantFlows { ask } => self.tell_flows(link, ask).await,
+            ToNode::Offloads { off } => {
+                self.leave_off(off);
+                Ok(())
+            }
             ToNode::Refused { what, why } => {
                 self.refused_by_coordinator(&what, &why);
                 Ok(())
@@ -90,6 +99,21 @@ impl Control {
             );
         }
         Ok(())
+    }
+
+    /// Follows the coordinator's word on offloads, in the very next batch, and keeps it.
+    fn leave_off(&mut self, off: Offloads) {
+        let held = self.daemon.held();
+        if held.offloads_off == off {
+            return;
+        }
+        tracing::info!(%off, "the coordinator changed which offloads to leave off");
+        self.daemon.switches().ask_from_coordinator(off);
+        let mut next = Held::clone(&held);
+        next.offloads_off = off;
+        self.daemon.0.held.store(next.into());
+        self.unsaved.insert(Part::Marks);
+        self.save();
     }
 
     /// Installs what verified, and refuses what did not.

@@ -17,8 +17,8 @@ use super::probing::Probing;
 use super::serve::Answers;
 use super::warnings::{Evidence, warnings};
 use super::wire::{
-    Answer, CertificateView, CoordinatorView, Denial, Denials, NodeView, PeerView, Peers, Ping, Refusal,
-    RefusalCode, Request, Status, Whois,
+    Answer, CertificateView, CoordinatorView, Denial, Denials, NodeView, OffloadView, PeerView, Peers, Ping,
+    Refusal, RefusalCode, Request, Status, Whois,
 };
 use crate::device::Layout;
 use crate::handle::{AskError, DaemonHandle, LinkPhase};
@@ -113,6 +113,9 @@ impl Local {
             port: config.port,
             resolvers: resolver.map_or_else(Vec::new, |at| vec![IpAddr::V4(at.v4), IpAddr::V6(at.v6)]),
             write_resolv_conf: config.write_resolv_conf,
+            offloads: (self.daemon.switches().report().into_iter())
+                .map(|(name, position)| OffloadView { name, position })
+                .collect(),
             up_secs: self.daemon.started().until(self.daemon.now().wall).as_secs(),
             software: env!("CARGO_PKG_VERSION").into(),
         }

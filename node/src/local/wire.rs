@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bulkhead_identity::{Labels, OverlayAddrs};
+use bulkhead_protocol::offload::Offload;
 use serde::{Deserialize, Serialize};
 
 use super::authorise::Access;
+use crate::packets::offload::Position;
 
 /// The version of this conversation. 1 (2026-11-20): first.
 pub(crate) const VERSION: u32 = 1;
@@ -229,10 +231,23 @@ pub(crate) struct NodeView {
     pub(crate) resolvers: Vec<IpAddr>,
     /// Whether resolv.conf is ours to point at the resolver.
     pub(crate) write_resolv_conf: bool,
+    /// Every offload, and how it stands.
+    #[serde(default)]
+    pub(crate) offloads: Vec<OffloadView>,
     /// Seconds since the daemon started.
     pub(crate) up_secs: u64,
     /// Version of the daemon.
     pub(crate) software: String,
+}
+
+/// One offload of the data path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OffloadView {
+    /// Which.
+    pub(crate) name: Offload,
+    /// `state`, and `why` where it failed.
+    #[serde(flatten)]
+    pub(crate) position: Position,
 }
 
 /// The link to the coordinator.

@@ -13,6 +13,7 @@ use bulkhead_identity::{
 };
 use bulkhead_node_engine::{PeerEntry, World};
 use bulkhead_protocol::control::{MapPeer, PeerMap};
+use bulkhead_protocol::offload::Offloads;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -43,6 +44,9 @@ pub(crate) struct Held {
     pub(crate) map: Arc<PeerMap>,
     /// High-water marks.
     pub(crate) marks: Marks,
+    /// What the coordinator said last of offloads: not signed, because all it can do is to make this node slower. Kept,
+    /// because a kernel that corrupts packets may keep this node from hearing it again.
+    pub(crate) offloads_off: Offloads,
 }
 
 /// Why our own certificate was not taken in.
@@ -127,6 +131,7 @@ impl Held {
             me,
             map: Arc::new(PeerMap::default()),
             marks: Marks::default(),
+            offloads_off: Offloads::NONE,
         }
     }
 

@@ -18,6 +18,7 @@ use bulkhead_identity::keys::KeyError;
 use bulkhead_identity::trust::TrustError;
 use bulkhead_identity::{Chain, Epoch, IdentityKey, Revocations, Timestamp, Trust, TunnelKey};
 use bulkhead_protocol::control::{MapUpdate, PeerMap};
+use bulkhead_protocol::offload::Offloads;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -114,6 +115,9 @@ struct NodeFile {
     schema: String,
     control: Vec<String>,
     marks: Marks,
+    // Not there when nothing is off, so that an earlier version can read the file.
+    #[serde(default, skip_serializing_if = "Offloads::is_empty")]
+    offloads_off: Offloads,
 }
 
 impl Store {
@@ -167,7 +171,7 @@ impl Store {
         let chain = Chain::decode(&certificate).map_err(|error| damaged(CERTIFICATE, &error))?;
         let me = keys.public().verify_mine(&chain, &trust, wall)?;
         let mut held = Held::enrolled(trust, me);
-        held.marks = node.marks;
+        (held.marks, held.offloads_off) = (node.marks, node.offloads_off);
         let mut dropped = Vec::new();
         if let Some(bytes) = self.dir.read(REVOCATIONS)? {
             match Revocations::verify(&bytes, &held.trust, node.marks.epoch, wall) {
@@ -239,7 +243,7 @@ impl Store {
     ) -> Result<(), DirError> {
         for part in parts {
             match part {
-                Part::Marks => self.save_node(control, held.marks)?,
+                Part::Marks => self.save_node(control, held)?,
                 Part::Trust => self.dir.write(TRUST, held.trust.bytes())?,
                 Part::Revocations => self.dir.write(REVOCATIONS, held.revocations.bytes())?,
                 Part::Policy => self.dir.write(POLICY, held.policy.bytes())?,
@@ -258,8 +262,9 @@ impl Store {
         ALL.into_iter().try_for_each(|name| self.dir.remove(name))
     }
 
-    fn save_node(&self, control: &[String], marks: Marks) -> Result<(), DirError> {
-        let file = NodeFile { schema: SCHEMA.into(), control: control.to_vec(), marks };
+    fn save_node(&self, control: &[String], held: &Held) -> Result<(), DirError> {
+        let (marks, offloads_off) = (held.marks, held.offloads_off);
+        let file = NodeFile { schema: SCHEMA.into(), control: control.to_vec(), marks, offloads_off };
         let text = serde_json::to_vec_pretty(&file).expect("strings and numbers always serialize");
         self.dir.write(NODE, &text)
     }
@@ -367,6 +372,18 @@ mod tests {
         assert_eq!(loaded.held.map, held.map);
         assert_eq!(loaded.control, [CONTROL]);
         assert_eq!(loaded.held.standing(NOW), Standing::Good);
+    }
+
+    #[test]
+    fn the_coordinators_last_word_on_offloads_outlives_the_daemon() {
+        let (domain, me) = (Domain::new(), Person::new("web", 1));
+        let (_temp, store, mut held) = enrolled(&domain, &me);
+        let before = store.dir.read(NODE).unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&before).contains("offloads"), "an earlier version reads it");
+        assert_eq!(store.load(NOW).unwrap().held.offloads_off, Offloads::NONE);
+        held.offloads_off = Offloads::ALL;
+        save(&store, &held, Part::Marks);
+        assert_eq!(store.load(NOW).unwrap().held.offloads_off, Offloads::ALL);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use bulkhead_protocol::PROTOCOL_VERSION;
 use bulkhead_protocol::control::{Endpoint, FlowReport, ToCoordinator, ToNode};
 use bulkhead_protocol::frame;
 use bulkhead_protocol::map::{MapPeer, MapSequence, MapUpdate, PeerMap};
+use bulkhead_protocol::offload::{Offload, Offloads};
 use bulkhead_protocol::token::{Token, TokenKind};
 use data_encoding::BASE64URL_NOPAD;
 use minicbor::Encode;
@@ -148,8 +149,10 @@ fn lists() -> Vec<Seed> {
 fn to_node() -> Vec<(&'static str, ToNode)> {
     let (challenge, key) = challenge();
     let refused = ToNode::Refused { what: "renew".to_owned(), why: "the node was removed".to_owned() };
+    let (protocol, observed, off) = (PROTOCOL_VERSION, Endpoint(WEB), Offloads::NONE.with(Offload::UdpGso));
     let mut messages = vec![
-        ("welcome", ToNode::Welcome { protocol: PROTOCOL_VERSION, wall: WALL, observed: Endpoint(WEB) }),
+        ("welcome", ToNode::Welcome { protocol, wall: WALL, observed, offloads_off: off }),
+        ("offloads", ToNode::Offloads { off }),
         ("trust", ToNode::Trust { document: vec![1; 40] }),
         ("policy", ToNode::Policy { slice: vec![2; 40] }),
         ("revocations", ToNode::Revocations { list: vec![3; 40] }),

@@ -38,7 +38,8 @@ pub fn to_node(data: &[u8]) -> bool {
         | ToNode::Revocations { .. }
         | ToNode::RenewChallenge { .. }
         | ToNode::Certificate { .. }
-        | ToNode::WantFlows { .. } => {}
+        | ToNode::WantFlows { .. }
+        | ToNode::Offloads { .. } => {}
     }
     true
 }

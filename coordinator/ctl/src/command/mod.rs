@@ -7,7 +7,7 @@ mod policy;
 mod token;
 mod trust;
 
-pub(crate) use node::{LabelChange, Node, Revoke};
+pub(crate) use node::{LabelChange, Node, Revoke, SwitchOffloads};
 pub(crate) use policy::{
     About, Apply, Assert, Assertion, Can, Check, Confirm, Explain, Exposure, Format, Import, ImportK8s,
     Peers, Plan, Policy, Presentation, Rollback, Schemed, Sign, Test,
@@ -52,7 +52,7 @@ pub(crate) enum Verb {
     Logout,
     /// Show who you are to the coordinator.
     Whoami,
-    /// Nodes: list, show, label, revoke, remove.
+    /// Nodes: list, show, label, switch offloads, revoke, remove.
     #[command(subcommand)]
     Node(Node),
     /// Join tokens, by which nodes enrol.

@@ -3,6 +3,7 @@
 use super::parse_label;
 use crate::moment::parse_duration;
 use bulkhead_identity::{LabelKey, LabelValue, NodeName};
+use bulkhead_protocol::offload::Offloads;
 use clap::{Args, Subcommand};
 use std::time::Duration;
 
@@ -24,6 +25,11 @@ pub(crate) enum Node {
         #[arg(required = true, value_name = "KEY=VALUE|KEY-", value_parser = parse_label_change)]
         changes: Vec<LabelChange>,
     },
+    /// Switch offloads off and on, on every node or on one, and show what is off.
+    ///
+    /// Some kernels corrupt what they segment or merge. The offloads are tun-tso, tun-gro, udp-gso and udp-gro; nodes
+    /// that are connected follow at once, the others as they connect. A node's own configuration can leave more off.
+    Offloads(SwitchOffloads),
     /// Cut a node off, everywhere and for good. It comes back only by enrolling anew.
     Revoke(Revoke),
     /// Forget a revoked node, so that its name can be used again.
@@ -34,6 +40,20 @@ pub(crate) enum Node {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// `node offloads`.
+#[derive(Args, Debug)]
+pub(crate) struct SwitchOffloads {
+    /// To leave off from now on.
+    #[arg(long, value_name = "NAME,NAME", group = "switch")]
+    pub(crate) off: Option<Offloads>,
+    /// To leave off no longer.
+    #[arg(long, value_name = "NAME,NAME", group = "switch")]
+    pub(crate) on: Option<Offloads>,
+    /// On this node alone.
+    #[arg(long, value_name = "NODE", requires = "switch")]
+    pub(crate) node: Option<NodeName>,
 }
 
 /// `node revoke`.
@@ -77,6 +97,22 @@ fn parse_label_change(text: &str) -> Result<LabelChange, String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn offloads_are_switched_one_way_at_a_time() {
+        use crate::command::CommandLine;
+        use clap::Parser as _;
+        let parses = |words: &str| {
+            let words = ["bulkheadctl", "node", "offloads"].into_iter().chain(words.split_whitespace());
+            CommandLine::try_parse_from(words).is_ok()
+        };
+        for good in ["", "--off udp-gso,tun-gro", "--on udp-gso --node web-1"] {
+            assert!(parses(good), "{good:?}");
+        }
+        for wrong in ["--off gso", "--off udp-gso --on tun-gro", "--node web-1"] {
+            assert!(!parses(wrong), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn labels_are_set_and_removed() {

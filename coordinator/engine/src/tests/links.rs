@@ -19,6 +19,7 @@ pub(super) fn kinds(messages: &[ToNode]) -> Vec<&'static str> {
         ToNode::Certificate { .. } => "certificate",
         ToNode::Refused { .. } => "refused",
         ToNode::WantFlows { .. } => "flows",
+        ToNode::Offloads { .. } => "offloads",
     };
     messages.iter().map(kind).collect()
 }

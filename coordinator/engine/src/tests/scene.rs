@@ -18,6 +18,7 @@ use bulkhead_protocol::admin::{
     Applied, CreateToken, Overrides, PolicyCurrent, PolicyText, Revoke, RevokeStatus, Rollback, SetLabels,
 };
 use bulkhead_protocol::control::{Endpoint, MapSequence, MapUpdate, PeerMap, Receipt, ToCoordinator, ToNode};
+use bulkhead_protocol::offload::Offloads;
 use bulkhead_protocol::token::{Token, secret_hash};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -70,6 +71,7 @@ pub(super) fn config() -> Config {
         control: vec!["bulkhead.acme.example:8443".to_owned()],
         node: None,
         port: 8443,
+        offloads_off: Offloads::NONE,
     }
 }
 

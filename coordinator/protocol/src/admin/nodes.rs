@@ -1,5 +1,6 @@
 //! Nodes, their labels and their revocation.
 
+use crate::offload::Offloads;
 use bulkhead_identity::{IdentityPublicKey, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -66,6 +67,30 @@ pub struct NodeList {
 pub struct SetLabels {
     /// `null` removes a label; labels that are not named stay.
     pub labels: BTreeMap<String, Option<String>>,
+}
+
+/// Which offloads nodes are told to leave off; a node leaves off what any of the three says. `GET /api/v1/offloads`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct OffloadsOff {
+    /// On every node, by the coordinator's configuration.
+    pub configured: Offloads,
+    /// On every node, by an administrator.
+    pub everywhere: Offloads,
+    /// On single nodes, by an administrator; only nodes where it is any.
+    pub nodes: BTreeMap<String, Offloads>,
+}
+
+/// `PUT /api/v1/offloads` for every node, `PUT /api/v1/nodes/{name}/offloads` for one, to [`OffloadsOff`]. What is
+/// named in neither stays as it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchOffloads {
+    /// To leave off from now on.
+    #[serde(default)]
+    pub off: Offloads,
+    /// To leave off no longer.
+    #[serde(default)]
+    pub on: Offloads,
 }
 
 /// `POST /api/v1/nodes/{name}/revoke` to [`RevokeStatus`]. `DELETE /api/v1/nodes/{name}` then removes the record.
