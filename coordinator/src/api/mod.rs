@@ -43,6 +43,9 @@ use zeroize::Zeroizing;
 pub const MAX_LARGE_BODIES: usize = 4;
 /// Policy texts that are compiled at once, over all connections; others wait their turn.
 pub const MAX_COMPILATIONS: usize = 2;
+/// Policy texts that were read and are not answered yet, over all connections: those that are compiled, those that
+/// wait for it, and those that wait for the engine. More are refused, because each may take as much memory as its body.
+pub const MAX_POLICY_TEXTS: usize = 8;
 /// Longest `authorization` header that is looked at.
 const MAX_AUTHORIZATION_BYTES: usize = 1024;
 
@@ -69,6 +72,7 @@ pub struct Api {
     pub link_trust: SharedLinkTrust,
     large_bodies: Arc<Semaphore>,
     compilations: Arc<Semaphore>,
+    policy_texts: Arc<Semaphore>,
 }
 
 /// What a route needs.
@@ -140,7 +144,8 @@ impl Api {
     pub fn new(engine: Engine, journal: Reader, link_trust: SharedLinkTrust) -> Self {
         let large_bodies = Arc::new(Semaphore::new(MAX_LARGE_BODIES));
         let compilations = Arc::new(Semaphore::new(MAX_COMPILATIONS));
-        Self { engine, journal, link_trust, large_bodies, compilations }
+        let policy_texts = Arc::new(Semaphore::new(MAX_POLICY_TEXTS));
+        Self { engine, journal, link_trust, large_bodies, compilations, policy_texts }
     }
 
     /// The router that serves the table.

@@ -19,6 +19,7 @@ use tower::ServiceExt;
 struct Deployment {
     directory: tempfile::TempDir,
     router: Router,
+    api: Api,
 }
 
 fn deployment() -> Deployment {
@@ -57,7 +58,8 @@ fn deployment() -> Deployment {
         clock,
     };
     let (engine, _ended) = driver.spawn().unwrap();
-    Deployment { directory, router: Api::new(engine, journal, link_trust).router() }
+    let api = Api::new(engine, journal, link_trust);
+    Deployment { directory, router: api.router(), api }
 }
 
 const STRANGER: Transport = Transport::Network(DEFAULT_LISTEN);
@@ -299,6 +301,25 @@ async fn large_texts_keep_nobody_else_waiting() {
     }
     let ((first, _), (second, _), (third, _)) = tokio::join!(first, second, third);
     assert_eq!([first, second, third], [StatusCode::OK; 3]);
+}
+
+/// G5: texts that nobody has answered yet do not pile up.
+#[tokio::test]
+async fn a_policy_text_too_many_is_refused_and_the_next_is_not() {
+    let deployment = deployment();
+    let body = serde_json::json!({ "sources": policy(1), "base": 0 }).to_string();
+    let all = u32::try_from(MAX_POLICY_TEXTS).unwrap();
+    let taken = deployment.api.policy_texts.try_acquire_many(all).unwrap();
+    for path in ["/api/v1/policy/check", "/api/v1/policy"] {
+        let (status, body) = deployment.post(ROOT, path, &body).await;
+        assert_eq!((status, error(&body).code.as_str()), (StatusCode::TOO_MANY_REQUESTS, "BH-R095"));
+        assert!(error(&body).message.contains("MAX_POLICY_TEXTS") && error(&body).help.is_some());
+    }
+    drop(taken);
+    for path in ["/api/v1/policy/check", "/api/v1/policy"] {
+        assert_eq!(deployment.post(ROOT, path, &body).await.0, StatusCode::OK, "{path}");
+    }
+    assert_eq!(deployment.api.policy_texts.available_permits(), MAX_POLICY_TEXTS);
 }
 
 #[tokio::test]
