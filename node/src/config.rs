@@ -6,6 +6,7 @@
 //! How to use it: the command line fills a [`Partial`] (clap has put the environment under the flags already) and
 //! calls [`Config::load`].
 
+use crate::packets::threads::{MAX_QUEUES, queues_for_this_machine};
 use bulkhead_protocol::offload::Offloads;
 use std::fmt;
 use std::net::SocketAddr;
@@ -49,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) port: u16,
     /// MTU of the TUN interface.
     pub(crate) mtu: u16,
+    /// Queues of the TUN interface, each with a UDP socket and a thread of its own.
+    pub(crate) queues: usize,
     /// Endpoints to announce besides the interface addresses.
     pub(crate) endpoints: Vec<SocketAddr>,
     /// Whether the daemon may point /etc/resolv.conf at its resolver.
@@ -74,6 +77,8 @@ pub(crate) struct Partial {
     pub(crate) port: Option<u16>,
     /// See [`Config::mtu`].
     pub(crate) mtu: Option<u16>,
+    /// See [`Config::queues`].
+    pub(crate) queues: Option<usize>,
     /// See [`Config::endpoints`].
     pub(crate) endpoints: Option<Vec<SocketAddr>>,
     /// See [`Config::write_resolv_conf`].
@@ -148,6 +153,7 @@ impl Config {
             interface: layer.interface.unwrap_or_else(|| DEFAULT_INTERFACE.into()),
             port: layer.port.unwrap_or(DEFAULT_PORT),
             mtu: layer.mtu.unwrap_or(DEFAULT_MTU),
+            queues: layer.queues.unwrap_or_else(queues_for_this_machine),
             endpoints: layer.endpoints.unwrap_or_default(),
             write_resolv_conf: layer.write_resolv_conf.unwrap_or(false),
             offloads_off: layer.offloads_off.unwrap_or_default(),
@@ -176,6 +182,9 @@ impl Config {
         if !(MIN_MTU..=MAX_MTU).contains(&self.mtu) {
             problems.push(format!("mtu: {} is not within {MIN_MTU} to {MAX_MTU}", self.mtu));
         }
+        if !(1..=MAX_QUEUES).contains(&self.queues) {
+            problems.push(format!("queues: {} is not within 1 to {MAX_QUEUES}", self.queues));
+        }
         if self.endpoints.len() > bulkhead_protocol::control::MAX_ENDPOINTS {
             problems.push(format!(
                 "endpoints: {} are more than the limit of {}",
@@ -201,6 +210,9 @@ impl Config {
              # The TUN interface and its MTU ({MIN_MTU} to {MAX_MTU}).\n\
              interface = \"{DEFAULT_INTERFACE}\"\n\
              mtu = {DEFAULT_MTU}\n\n\
+             # Queues of that interface (1 to {MAX_QUEUES}), each with a UDP socket and a thread of its own; one flow keeps to\n\
+             # one queue. By default half as many as this machine has cores.\n\
+             # queues = 1\n\n\
              # WireGuard, UDP.\n\
              port = {DEFAULT_PORT}\n\n\
              # Endpoints to announce besides the interface addresses, for example of a port forwarding.\n\
@@ -233,6 +245,7 @@ impl Partial {
             interface: self.interface.or(below.interface),
             port: self.port.or(below.port),
             mtu: self.mtu.or(below.mtu),
+            queues: self.queues.or(below.queues),
             endpoints: self.endpoints.or(below.endpoints),
             write_resolv_conf: self.write_resolv_conf.or(below.write_resolv_conf),
             offloads_off: self.offloads_off.or(below.offloads_off),
@@ -264,6 +277,7 @@ impl Partial {
                 "interface" => take(&mut layer.interface, &key, value, &mut problems),
                 "port" => take(&mut layer.port, &key, value, &mut problems),
                 "mtu" => take(&mut layer.mtu, &key, value, &mut problems),
+                "queues" => take(&mut layer.queues, &key, value, &mut problems),
                 "endpoints" => take(&mut layer.endpoints, &key, value, &mut problems),
                 "write_resolv_conf" => take(&mut layer.write_resolv_conf, &key, value, &mut problems),
                 "offloads_off" => take(&mut layer.offloads_off, &key, value, &mut problems),
@@ -326,10 +340,13 @@ mod tests {
             interface: Some("../x".into()),
             port: Some(0),
             mtu: Some(68),
+            queues: Some(0),
             state: Some("relative".into()),
             ..Partial::default()
         };
-        assert_eq!(Config::build(layer).unwrap_err().0.len(), 4);
+        assert_eq!(Config::build(layer).unwrap_err().0.len(), 5);
+        let too_many = Partial { queues: Some(MAX_QUEUES + 1), ..Partial::default() };
+        assert_eq!(Config::build(too_many).unwrap_err().0.len(), 1);
     }
 
     #[test]

@@ -147,23 +147,23 @@ impl Running {
             tracing::warn!(why, "the local network can reach mesh addresses of this host past the tunnel");
         }
 
-        let socket = WireSocket::bind(config.port)
+        let sockets = WireSocket::bind(config.port, config.queues)
             .with_context(|| format!("cannot bind UDP port {}; choose another with --port", config.port))?;
-        let device = Arc::new(layout.create(netlink).await?);
+        let device = layout.create(netlink, config.queues).await?;
+        let interface = device.index;
         let engine_config =
             bulkhead_node_engine::Config { mtu: config.mtu, ..bulkhead_node_engine::Config::default() };
         // The engine keeps its own copy of the tunnel key; renewals need one to prove possession with.
         let tunnel = TunnelKey::from_bytes(keys.tunnel.to_bytes());
         let engine = Arc::new(Engine::new(keys.tunnel, engine_config, clock.now()));
-        let socket = Arc::new(socket);
-        let transmit = Transmit::new(Arc::clone(&socket), Arc::clone(&device));
+        let switches = Arc::new(Switches::new(config.offloads_off, held.offloads_off));
+        let transmits = Transmit::new(&engine, sockets, &device.queues, &switches);
+        let transmit = transmits.first().cloned().context("no data thread")?;
+        switches.found(transmit.offloads_of_the_kernel());
         let enforcer = Enforcer::new(Arc::clone(&engine), transmit.clone(), clock.clone());
         enforcer.enforce(&held);
-        let switches = Arc::new(Switches::new(config.offloads_off, held.offloads_off));
-        let interface = device.index();
-        let threads =
-            DataThreads::start(Arc::clone(&engine), device, socket, transmit.clone(), clock.clone())
-                .context("cannot start the data threads")?;
+        let threads = DataThreads::start(Arc::clone(&engine), transmits, clock.clone())
+            .context("cannot start the data threads")?;
         tracing::info!(
             node = %held.me.claims().id,
             ipv4 = %own.v4,

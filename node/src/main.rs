@@ -23,6 +23,7 @@ mod log;
 mod names;
 mod packets;
 mod state;
+mod sys;
 mod tls;
 
 use std::process::ExitCode;

@@ -3,6 +3,7 @@
 
 use crate::Output;
 use crate::flow::{Flow, FlowKey};
+use crate::offload::checksum::{checksum, pseudo_header};
 use crate::packet::{IPV4_HEADER, IPV6_HEADER, Packet, protocol};
 use crate::tcp::{self, Reset};
 use crate::transport::{Flags, Transport};
@@ -78,16 +79,25 @@ pub(crate) fn end_flow(out: &mut Output, key: &FlowKey, flow: &Flow, remote: IpA
     error(out, remote, local, Trouble::Prohibited, &quote[..header + 8]);
 }
 
-/// Writes an inner UDP packet into `room` and returns its length.
-pub(crate) fn write_udp(room: &mut [u8], from: IpAddr, to: IpAddr, port: u16, payload: &[u8]) -> usize {
-    let len = 8 + payload.len();
+/// Writes an inner UDP packet of `payload` and as many zeros as `padding` says into `room` and returns its
+/// length.
+pub(crate) fn write_udp(
+    room: &mut [u8],
+    from: IpAddr,
+    to: IpAddr,
+    port: u16,
+    payload: &[u8],
+    padding: usize,
+) -> usize {
+    let len = 8 + payload.len() + padding;
     let header = write_ip(room, from, to, protocol::UDP, len);
     let message = &mut room[header..header + len];
     message[..2].copy_from_slice(&port.to_be_bytes());
     message[2..4].copy_from_slice(&port.to_be_bytes());
     message[4..6].copy_from_slice(&(len as u16).to_be_bytes());
     message[6..8].fill(0);
-    message[8..].copy_from_slice(payload);
+    message[8..8 + payload.len()].copy_from_slice(payload);
+    message[8 + payload.len()..].fill(0);
     let sum = match checksum(pseudo_header(from, to, protocol::UDP, len), message) {
         // RFC 768: zero means "none".
         0 => u16::MAX,
@@ -186,26 +196,4 @@ fn write_v6(room: &mut [u8], from: Ipv6Addr, to: Ipv6Addr, protocol: u8, len: us
     header[8..24].copy_from_slice(&from.octets());
     header[24..40].copy_from_slice(&to.octets());
     IPV6_HEADER
-}
-
-/// The sum over the pseudo header (RFC 9293, section 3.1; RFC 8200, section 8.1).
-fn pseudo_header(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> u64 {
-    let addresses = match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => sum(&from.octets()) + sum(&to.octets()),
-        (from, to) => sum(&to_v6(from).octets()) + sum(&to_v6(to).octets()),
-    };
-    addresses + u64::from(protocol) + len as u64
-}
-
-fn sum(bytes: &[u8]) -> u64 {
-    bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0))).sum()
-}
-
-/// The Internet checksum (RFC 1071) of `bytes` on top of `start`.
-pub(crate) fn checksum(start: u64, bytes: &[u8]) -> u16 {
-    let mut folded = start + sum(bytes);
-    while folded > 0xffff {
-        folded = (folded >> 16) + (folded & 0xffff);
-    }
-    !(folded as u16)
 }

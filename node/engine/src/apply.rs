@@ -12,6 +12,7 @@
 //! What an earlier call had put into an [`Output`] before is the caller's: the engine has no way to call it
 //! back. Who promises something to others after `apply` has to wait until those outputs are sent.
 
+use crate::draw::Draw;
 use crate::limits::{MAX_GREETINGS, MAX_PEERS};
 use crate::path::Paths;
 use crate::peer::{Pair, Peer, PeerState, Shared};
@@ -23,7 +24,6 @@ use bulkhead_identity::{
     Chain, Claims, Generation, NodeName, Now, OverlayAddrs, Revocations, Role, TrustHash, TunnelPublicKey,
     VerifiedIdentity, VerifyError, verify,
 };
-use ring::hmac;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,8 +32,7 @@ use std::sync::Arc;
 pub(crate) struct Control {
     cache: HashMap<Chain, VerifiedIdentity>,
     cached_under: Option<(TrustHash, Arc<Revocations>)>,
-    index_key: hmac::Key,
-    drawn: u64,
+    indices: Draw,
 }
 
 /// A peer that shall be in the next snapshot.
@@ -43,15 +42,9 @@ struct Wanted {
 }
 
 impl Control {
-    /// Indices are drawn by a keyed function of the tunnel key and the time, so nobody else can guess them.
     pub(crate) fn new(tunnel_secret: &[u8; 32], now: Now) -> Self {
-        let parent = hmac::Key::new(hmac::HMAC_SHA256, tunnel_secret);
-        let mut context = hmac::Context::with_key(&parent);
-        context.update(b"bulkhead peer indices v1");
-        context.update(&now.wall.0.to_be_bytes());
-        context.update(&now.mono.as_nanos().to_be_bytes());
-        let index_key = hmac::Key::new(hmac::HMAC_SHA256, context.sign().as_ref());
-        Self { cache: HashMap::new(), cached_under: None, index_key, drawn: 0 }
+        let indices = Draw::new(tunnel_secret, b"bulkhead peer indices v1", now);
+        Self { cache: HashMap::new(), cached_under: None, indices }
     }
 
     /// The next snapshot. Peers of `old` that are not in it are ended, the others changed, before this
@@ -221,11 +214,9 @@ impl Control {
     }
 
     /// 24 random bits that no other peer has. At most a sixteenth of them are in use, so this ends soon.
-    fn draw_index(&mut self, used: &mut HashSet<u32>) -> u32 {
+    fn draw_index(&self, used: &mut HashSet<u32>) -> u32 {
         loop {
-            self.drawn += 1;
-            let drawn = hmac::sign(&self.index_key, &self.drawn.to_be_bytes());
-            let index = drawn.as_ref().iter().take(3).fold(0u32, |index, &byte| index << 8 | u32::from(byte));
+            let index = (self.indices.next() >> 40) as u32;
             if used.insert(index) {
                 return index;
             }

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// The engine's settings; the defaults suit every node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The MTU of the TUN device: 1280, or more where the paths are known to carry it (1420 on plain
-    /// Ethernet). Held between [`MIN_MTU`] and [`MAX_MTU`].
+    /// The MTU of the TUN device, and the most that is sent on any path (1420 is what plain Ethernet carries);
+    /// what a path really carries is found out for each. Held between [`MIN_MTU`] and [`MAX_MTU`].
     pub mtu: u16,
     /// How often an idle session is kept alive through NATs and firewalls; `None`: never.
     pub keepalive: Option<Duration>,

@@ -47,8 +47,10 @@ reasons! {
     Fragment = "fragment",
     /// The flow table, or the part of it that one peer may use, is full.
     FlowLimit = "flow_limit",
-    /// A packet larger than the overlay MTU.
+    /// A packet larger than the overlay MTU, or than the path to its peer carries.
     TooBig = "too_big",
+    /// A packet that the path to its peer may or may not carry: the first probe has not come back yet.
+    PathUnknown = "path_unknown",
     /// A packet to or from the port that the engines keep for themselves.
     ReservedPort = "reserved_port",
     /// Too many packets wait for handshakes.
@@ -77,6 +79,10 @@ reasons! {
     HandshakeRate = "handshake_rate",
     /// A source had to prove its address by a cookie first.
     CookieAsked = "cookie_asked",
+    /// A handshake message that came while too many waited for their turn.
+    HandshakeBacklog = "handshake_backlog",
+    /// A datagram marked for congestion, around a packet whose transport does not know such marks (RFC 6040).
+    Congested = "congested",
     /// A peer entry whose certificate does not verify.
     RefusedCertificate = "refused_certificate",
     /// A peer entry that shares its name, address or tunnel key with another.

@@ -4,18 +4,21 @@
 use crate::apply::Control;
 use crate::bucket::{Bucket, Rate};
 use crate::counters::Tally;
+use crate::draw::Draw;
+use crate::ecn::Ecn;
 use crate::flow::FlowBudget;
 use crate::limits::{LOCAL_ERROR_BURST, LOCAL_ERROR_REFILL};
-use crate::outbound;
 use crate::peer::{Peer, PeerState, Shared};
 use crate::probe::Probes;
 use crate::session::Door;
 use crate::snapshot::Snapshot;
+use crate::timers::Agenda;
 use crate::waiting::WaitingBytes;
 use crate::{
-    Changes, Config, Counters, Explanation, FlowStatus, Output, PeerStatus, Probe, ProbeId, ProbeResult,
-    Reason, World,
+    Changes, Config, Counters, Explanation, FlowStatus, Handshake, Output, PeerStatus, Probe, ProbeId,
+    ProbeResult, Reason, World,
 };
+use crate::{handshake, outbound};
 use arc_swap::{ArcSwap, Guard};
 use bulkhead_acl::{Direction, Service, Verdict};
 use bulkhead_identity::{NodeName, Now, TunnelKey, VerifiedIdentity};
@@ -27,9 +30,11 @@ const LOCAL_ERRORS: Rate = Rate { burst: LOCAL_ERROR_BURST, refill: LOCAL_ERROR_
 
 /// The packet engine of one node. `Sync`: the data threads and the control task share one.
 ///
-/// - *Move packets* with [`Engine::batch`], from any number of threads.
+/// - *Move packets* with [`Engine::batch`], from any number of threads, and shake hands with
+///   [`Engine::handshake`], from one that has time.
 /// - *Change the world* with [`Engine::apply`], from the control task.
 /// - *Let time pass* with [`Engine::handle_timeout`] whenever [`Engine::next_timeout`] says so.
+/// - *Tell it* what the kernel would not send with [`Engine::too_big`].
 /// - *Look* with [`Engine::peers`], [`Engine::flows`], [`Engine::explain`], [`Engine::whois`],
 ///   [`Engine::counters`].
 pub struct Engine {
@@ -40,9 +45,10 @@ pub struct Engine {
     snapshot: ArcSwap<Snapshot>,
     control: Mutex<Control>,
     pub(crate) probes: Mutex<Probes>,
+    pub(crate) mtu_probe_ids: Draw,
     local_errors: Mutex<Bucket>,
     started: Duration,
-    next_tick: Mutex<Duration>,
+    pub(crate) agenda: Mutex<Agenda>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -58,6 +64,7 @@ impl Engine {
         let config = config.clamped();
         Self {
             control: Mutex::new(Control::new(&tunnel_key.to_bytes(), now)),
+            mtu_probe_ids: Draw::new(&tunnel_key.to_bytes(), b"bulkhead mtu probes v1", now),
             door: Door::new(tunnel_key),
             tally: Tally::default(),
             shared: Shared {
@@ -68,7 +75,7 @@ impl Engine {
             probes: Mutex::new(Probes::default()),
             local_errors: Mutex::new(Bucket::default()),
             started: now.mono,
-            next_tick: Mutex::new(now.mono),
+            agenda: Mutex::new(Agenda::new(now)),
             config,
         }
     }
@@ -83,6 +90,7 @@ impl Engine {
         let old = self.snapshot.load_full();
         let (snapshot, changes) = control.reconcile(&old, &world, self.door.public(), &self.shared, out, now);
         self.snapshot.store(Arc::new(snapshot));
+        hold(&self.agenda).wake_everyone();
         self.tally.add(Reason::FlowRevoked, changes.ended_flows as u64);
         for (_, reason) in &changes.refused {
             self.tally.count(*reason);
@@ -96,6 +104,17 @@ impl Engine {
         let snapshot = self.snapshot.load();
         let open = snapshot.me_at(now).is_some();
         Batch { engine: self, snapshot, now, open }
+    }
+
+    /// Takes the next step of a handshake: an exchange of keys, which takes longer than a data thread may. `out` gets
+    /// the answer, and what waited for the session.
+    pub fn handshake(&self, message: &Handshake, now: Now, out: &mut Output) {
+        handshake::answer(&self.batch(now), message.from, message.bytes(), out);
+    }
+
+    /// Counts a handshake message for which the caller's queue had no room.
+    pub fn forgot_handshake(&self) {
+        self.tally.count(Reason::HandshakeBacklog);
     }
 
     /// Permitted peers by name.
@@ -194,8 +213,8 @@ impl Engine {
         now.mono.saturating_sub(self.started) < self.config.pickup
     }
 
-    pub(crate) fn next_tick(&self) -> MutexGuard<'_, Duration> {
-        hold(&self.next_tick)
+    pub(crate) fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
     }
 }
 
@@ -208,26 +227,42 @@ pub struct Batch<'e> {
     pub(crate) open: bool,
 }
 
+/// A datagram as it came from the network.
+#[derive(Clone, Copy)]
+pub struct Datagram<'d> {
+    /// Where it came from.
+    pub from: SocketAddr,
+    /// What its IP header says of congestion.
+    pub ecn: Ecn,
+    /// The UDP payload.
+    pub bytes: &'d [u8],
+}
+
 impl Batch<'_> {
-    /// Takes a packet that our host sent into the TUN device. `out` gets the datagrams that carry it, or what
-    /// our host is told instead.
-    pub fn outbound(&mut self, packet: &[u8], out: &mut Output) {
-        outbound::outbound(self, packet, out);
+    /// Takes what our host sent into the TUN device: frames, each a `virtio_net_hdr` and an IP packet, which may be
+    /// one to cut into segments. `out` gets the datagrams that carry them, or what our host is told instead. The
+    /// frames are scratch space afterwards.
+    pub fn outbound<'f>(&self, frames: impl IntoIterator<Item = &'f mut [u8]>, out: &mut Output) {
+        outbound::outbound(self, frames, out);
     }
 
-    /// Takes a datagram from the UDP socket. `out` gets the packet that was in it, or the next step of a
-    /// handshake.
-    pub fn inbound(&mut self, from: SocketAddr, datagram: &[u8], out: &mut Output) {
-        crate::inbound::inbound(self, from, datagram, out);
+    /// Takes datagrams from the UDP socket. `out` gets the packets that were in them, and handshake messages for
+    /// [`Engine::handshake`].
+    pub fn inbound<'d>(&self, datagrams: impl IntoIterator<Item = Datagram<'d>>, out: &mut Output) {
+        crate::inbound::inbound(self, datagrams, out);
     }
 
-    /// Goes behind a peer's lock: the peer stands, and its flows are judged by the rules of this moment.
+    /// Goes behind a peer's lock: the peer stands, and its flows are judged by the rules of this moment. Whatever happens
+    /// there, the next tick looks what follows from it.
     pub(crate) fn enter<'p>(
         &self,
         peer: &'p Peer,
         out: &mut Output,
     ) -> Result<MutexGuard<'p, PeerState>, Reason> {
         let mut state = peer.lock_standing(self.now)?;
+        if !std::mem::replace(&mut state.awake, true) {
+            hold(&self.engine.agenda).wake(peer.index);
+        }
         let ended = state.judge_if_due(&peer.pair, out, self.now);
         self.engine.tally.add(Reason::FlowRevoked, ended as u64);
         Ok(state)

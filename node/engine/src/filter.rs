@@ -32,6 +32,8 @@ pub(crate) struct Question<'a> {
     /// Whether the middle of a TCP flow may be taken up, just after the start.
     pub(crate) pickup: bool,
     pub(crate) turn: Turn,
+    /// What the packet stands for: several, when they are segments of one flow.
+    pub(crate) traffic: Traffic,
 }
 
 /// Whether a packet comes before the filter for the first time.
@@ -43,9 +45,9 @@ pub(crate) enum Turn {
 }
 
 impl Question<'_> {
-    fn saw(&self, flow: &mut Flow, packet: &Packet) {
+    fn saw(&self, flow: &mut Flow) {
         match self.turn {
-            Turn::First => flow.saw(self.way, packet.len, self.now.mono),
+            Turn::First => flow.saw(self.way, self.traffic, self.now.mono),
             Turn::Again => flow.last = self.now.mono,
         }
     }
@@ -135,7 +137,7 @@ impl Filter {
                 (true, FlowState::Opening | FlowState::Established, false) => return Err(Reason::NoFlow),
                 (true, FlowState::Established, true) | (false, _, _) => {
                     flow.state = flow.segments.saw(question.way, segment, flow.state);
-                    question.saw(flow, packet);
+                    question.saw(flow);
                     return Ok(());
                 }
             }
@@ -150,7 +152,7 @@ impl Filter {
         let state = if opens { FlowState::Opening } else { FlowState::Established };
         let mut segments = Segments::default();
         let state = segments.saw(question.way, segment, state);
-        self.open(question, packet, key, Service::Tcp(segment.ports.destination), state, segments)
+        self.open(question, key, Service::Tcp(segment.ports.destination), state, segments)
     }
 
     /// Protocols of which we know who spoke, and no more.
@@ -166,10 +168,10 @@ impl Filter {
             if flow.direction != question.way.opens() {
                 flow.state = FlowState::Established;
             }
-            question.saw(flow, packet);
+            question.saw(flow);
             return Ok(());
         }
-        self.open(question, packet, key, service, FlowState::Opening, Segments::default())
+        self.open(question, key, service, FlowState::Opening, Segments::default())
     }
 
     fn judge_echo(&mut self, question: Question<'_>, packet: &Packet, echo: Echo) -> Result<(), Reason> {
@@ -178,13 +180,13 @@ impl Filter {
             if !echo.request {
                 flow.state = FlowState::Established;
             }
-            question.saw(flow, packet);
+            question.saw(flow);
             return Ok(());
         }
         if !echo.request {
             return Err(Reason::NoFlow);
         }
-        self.open(question, packet, key, Service::Echo, FlowState::Opening, Segments::default())
+        self.open(question, key, Service::Echo, FlowState::Opening, Segments::default())
     }
 
     /// An error passes when the packet it quotes went the other way in a live flow. It opens and refreshes
@@ -231,7 +233,6 @@ impl Filter {
     fn open(
         &mut self,
         question: Question<'_>,
-        packet: &Packet,
         key: FlowKey,
         service: Service,
         state: FlowState,
@@ -255,7 +256,7 @@ impl Filter {
             first: mono,
             last: mono,
         };
-        flow.saw(question.way, packet.len, mono);
+        flow.saw(question.way, question.traffic, mono);
         self.flows.insert(key, flow)
     }
 }

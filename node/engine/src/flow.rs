@@ -73,11 +73,11 @@ impl Flow {
         mono.saturating_sub(self.last) > self.timeout()
     }
 
-    /// Counts a packet and keeps the flow alive.
-    pub(crate) fn saw(&mut self, way: Way, bytes: usize, mono: Duration) {
+    /// Counts packets and keeps the flow alive.
+    pub(crate) fn saw(&mut self, way: Way, traffic: Traffic, mono: Duration) {
         match way {
-            Way::Out => self.sent.add(bytes),
-            Way::In => self.received.add(bytes),
+            Way::Out => self.sent.add(traffic),
+            Way::In => self.received.add(traffic),
         }
         self.last = mono;
     }

@@ -22,9 +22,12 @@
 //! | `engine.rs`, `timers.rs`, `apply.rs` | the switchboard; what time does; what a new world does |
 //! | `snapshot.rs`, `peer.rs` | who is who; one peer behind its lock |
 //! | `session.rs`, `sources.rs`, `waiting.rs`, `path.rs` | WireGuard and what boringtun leaves to us |
+//! | `pathmtu.rs`, `discovery.rs` | how large a packet a path carries, found out by probes |
 //! | `packet.rs`, `transport.rs`, `address.rs` | strict reading of packets |
 //! | `filter.rs`, `flow.rs`, `tcp.rs`, `fragment.rs` | the verdict |
 //! | `answer.rs` | what our own host is told in place of a packet |
+//! | `offload/` | superpackets: splitting what the kernel hands over, merging what it takes |
+//! | `ecn.rs` | marks of congestion, from the outer header to the inner one and back |
 //! | `probe.rs` | questions from engine to engine, inside the session |
 //! | `limits.rs`, `counters.rs` | every bound, and a counter for every refusal |
 //!
@@ -39,6 +42,7 @@
 //! boringtun reads the clock of the machine itself; everything of our own takes `Now`.
 
 pub mod limits;
+pub mod offload;
 
 mod address;
 mod answer;
@@ -46,15 +50,20 @@ mod apply;
 mod bucket;
 mod config;
 mod counters;
+mod discovery;
+mod draw;
+mod ecn;
 mod engine;
 mod filter;
 mod flow;
 mod fragment;
+mod handshake;
 mod inbound;
 mod outbound;
 mod output;
 mod packet;
 mod path;
+mod pathmtu;
 mod peer;
 mod probe;
 mod session;
@@ -71,8 +80,9 @@ mod world;
 
 pub use config::Config;
 pub use counters::{Counters, Reason};
-pub use engine::{Batch, Engine};
-pub use output::Output;
+pub use ecn::{Congested, Ecn};
+pub use engine::{Batch, Datagram, Engine};
+pub use output::{Handshake, Merge, Output, PeerIndex, Train};
 pub use probe::{PROBE_PORT, Probe, ProbeId, ProbeOutcome, ProbeResult};
 pub use status::{Explanation, FlowState, FlowStatus, PeerStatus, Traffic};
 pub use world::{Changes, PeerEntry, World};

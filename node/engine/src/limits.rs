@@ -17,12 +17,26 @@ pub const PADDING: usize = 16;
 /// The largest WireGuard control message, a handshake initiation.
 pub const HANDSHAKE_BYTES: usize = 148;
 
+/// Datagrams that one send may carry (the kernel's `UDP_MAX_SEGMENTS` before Linux 6.9).
+pub const MAX_TRAIN_DATAGRAMS: usize = 64;
+/// Bytes that one send may carry: the payload of the largest IPv4 datagram.
+pub const MAX_TRAIN_BYTES: usize = 65_507;
+/// Bytes of output whose memory is kept from batch to batch, datagrams and packets each: more than a full batch of a
+/// data thread makes.
+pub const MAX_KEPT_BYTES: usize = 2 * 1024 * 1024;
+/// Trains, and frames, for which memory is kept.
+pub const MAX_KEPT_ENTRIES: usize = 4096;
+/// Packets handled before the lock of a peer is let go, for those who wait for it.
+pub const MAX_PACKETS_UNDER_LOCK: usize = 64;
+
 /// Counters at or above are refused both ways (whitepaper, section 6.1: 2^64 - 2^13 - 1).
 pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// From this counter on a sender asks for new keys (whitepaper, section 6.1: 2^60).
 pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
-/// Handshake messages that are looked at in one second, over all sources; above it a cookie is asked for.
+/// Handshake initiations that are answered in one second, over all sources; for more a cookie is asked for.
 pub const HANDSHAKES_PER_SECOND: u64 = 200;
+/// Cookies given in one second to whoever asks; beyond that, each address gets as many as it might send handshakes.
+pub const COOKIES_PER_SECOND: u64 = 10_000;
 /// Handshake messages one source may send at once before it has to wait.
 pub const SOURCE_BURST: u32 = 20;
 /// How fast one source earns them back.
@@ -85,6 +99,17 @@ pub const MAX_EXTENSION_HEADERS: usize = 8;
 /// The smallest path MTU an ICMPv4 error may announce (RFC 791: every host takes 576 bytes).
 pub const MIN_ANNOUNCED_MTU_V4: u16 = 576;
 
+/// Bytes of all headers of a packet that is cut: 40 of IPv6 and 60 of TCP, and more extension headers than anyone
+/// sends; IPv4 takes at most 120.
+pub const MAX_SPLIT_HEADERS: usize = 256;
+/// Segments of one superpacket, cut or merged: what 65,535 bytes give at the least that Linux sends
+/// (`TCP_MIN_GSO_SIZE` of include/net/tcp.h: 8 bytes).
+pub const MAX_SEGMENTS: usize = 8192;
+/// Bytes of a merged packet: what the length field of IPv4 can say.
+pub const MAX_MERGED_BYTES: usize = 65_535;
+/// UDP datagrams in a merged packet: `UDP_MAX_SEGMENTS` of Linux before 6.10 (include/linux/udp.h).
+pub const MAX_MERGED_DATAGRAMS: usize = 64;
+
 /// ICMP errors told to our own host at once.
 pub const LOCAL_ERROR_BURST: u32 = 100;
 /// How fast the right to tell one more comes back.
@@ -103,6 +128,22 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const PROBE_BURST: u32 = 20;
 /// How fast a peer earns the answer to one more.
 pub const PROBE_REFILL: Duration = Duration::from_millis(50);
+
+/// Probes of one size that have to be lost before the path does not carry it (RFC 8899, section 5.1.2,
+/// MAX_PROBES).
+pub const MTU_PROBES: u8 = 3;
+/// How long the answer to such a probe may take, at first, and the least time between two of them (RFC 8899,
+/// section 5.1.1, PROBE_TIMER: not less than a second).
+pub const MTU_PROBE_TIMER: Duration = Duration::from_secs(1);
+/// How often the size that was found is confirmed while packets flow (RFC 8899, section 5.1.1,
+/// CONFIRMATION_TIMER).
+pub const MTU_CONFIRMATION_TIMER: Duration = Duration::from_secs(60);
+/// A peer that receives data answers by a keepalive after ten seconds, if by nothing else (whitepaper, section
+/// 6.5). One that is silent for longer although packets flow may not receive them.
+pub const MTU_SILENCE: Duration = Duration::from_secs(12);
+/// How long a path keeps the size that was found before larger ones are tried again (RFC 8899, section 5.1.1,
+/// PMTU_RAISE_TIMER).
+pub const MTU_RAISE_TIMER: Duration = Duration::from_secs(600);
 
 /// How often `handle_timeout` wants to be called.
 pub const TICK: Duration = Duration::from_millis(250);

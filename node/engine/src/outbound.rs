@@ -1,34 +1,84 @@
-//! From our host to a peer. Read top down, this is what happens to a packet from the TUN device:
+//! From our host to a peer. Read top down, this is what happens to a frame from the TUN device:
 //!
-//! headers -> forbidden addresses -> source is mine -> destination is a peer's -> the peer stands -> flow or
-//! verdict -> session -> datagram. Whatever stops on the way is counted, and our host is told at once.
+//! what the kernel left to do -> headers -> forbidden addresses -> source is mine -> destination is a peer's -> the peer
+//! stands -> flow or verdict, once for all segments -> cut to the path -> session -> datagrams. Whatever stops on the
+//! way is counted, and our host is told at once.
+//!
+//! Frames to one peer that come in a row are handled behind its lock together.
 
 use crate::answer::{self, Trouble};
+use crate::discovery;
+use crate::ecn::Ecn;
 use crate::engine::Batch;
 use crate::filter::Turn;
+use crate::limits::{MAX_PACKETS_UNDER_LOCK, MAX_WAITING_PACKETS};
+use crate::offload::split::{Split, complete_checksum};
+use crate::offload::{self, Malformed, Refused, Request, Segments, VNET_HEADER_BYTES};
 use crate::packet::{self, Packet};
 use crate::peer::{Peer, PeerState};
 use crate::probe::{Message, PROBE_PORT};
 use crate::session::{Sealed, Session};
+use crate::status::Traffic;
 use crate::transport::Transport;
-use crate::{Output, Reason, address};
+use crate::{Output, PeerIndex, Reason, address};
+use std::sync::MutexGuard;
 
 /// Room for a probe packet: IPv6 and UDP header, and a message.
 const PROBE_PACKET: usize = 40 + 8 + crate::probe::PROBE_BYTES;
 
-pub(crate) fn outbound(batch: &Batch<'_>, bytes: &[u8], out: &mut Output) {
-    let packet = match packet::parse(bytes) {
-        Ok(packet) => packet,
-        Err(packet::Malformed) => return batch.count(Reason::Malformed),
-    };
-    let bytes = &bytes[..packet.len];
-    if let Err(reason) = try_outbound(batch, bytes, &packet, out) {
-        batch.count(reason);
-        tell(batch, bytes, &packet, reason, out);
+/// Behind the lock of the peer to whom frames go in a row.
+struct Visit<'b> {
+    peer: &'b Peer,
+    state: MutexGuard<'b, PeerState>,
+    /// Frames until the lock is let go.
+    left: usize,
+}
+
+pub(crate) fn outbound<'f>(
+    batch: &Batch<'_>,
+    frames: impl IntoIterator<Item = &'f mut [u8]>,
+    out: &mut Output,
+) {
+    let mut visit = None;
+    for frame in frames {
+        depart(batch, &mut visit, frame, out);
     }
 }
 
-fn try_outbound(batch: &Batch<'_>, bytes: &[u8], packet: &Packet, out: &mut Output) -> Result<(), Reason> {
+fn depart<'b>(batch: &'b Batch<'_>, visit: &mut Option<Visit<'b>>, frame: &mut [u8], out: &mut Output) {
+    let Some((header, bytes)) = frame.split_first_chunk_mut::<VNET_HEADER_BYTES>() else {
+        return batch.count(Reason::Malformed);
+    };
+    let (Ok(request), Ok(packet)) = (offload::read(header), packet::parse(bytes)) else {
+        return batch.count(Reason::Malformed);
+    };
+    let bytes = &mut bytes[..packet.len];
+    let Ok(asked) = prepare(request, bytes, &packet) else { return batch.count(Reason::Malformed) };
+    if let Err(reason) = try_depart(batch, visit, asked, bytes, &packet, out) {
+        batch.count(reason);
+        if !is_quiet(reason) {
+            tell(batch, bytes, &packet, Trouble::Prohibited, out);
+        }
+    }
+}
+
+/// Completes the checksum that the kernel left to us; how the packet is to be cut, if it is a superpacket.
+fn prepare(request: Request, bytes: &mut [u8], packet: &Packet) -> Result<Option<Segments>, Malformed> {
+    match request {
+        Request::Whole => Ok(None),
+        Request::Checksum { start, offset } => complete_checksum(packet, bytes, start, offset).map(|()| None),
+        Request::Segments(asked) => Ok(Some(asked)),
+    }
+}
+
+fn try_depart<'b>(
+    batch: &'b Batch<'_>,
+    visit: &mut Option<Visit<'b>>,
+    asked: Option<Segments>,
+    bytes: &mut [u8],
+    packet: &Packet,
+    out: &mut Output,
+) -> Result<(), Reason> {
     if address::is_forbidden(packet.source) || address::is_forbidden(packet.destination) {
         return Err(Reason::ForbiddenAddress);
     }
@@ -39,21 +89,30 @@ fn try_outbound(batch: &Batch<'_>, bytes: &[u8], packet: &Packet, out: &mut Outp
     if !batch.open {
         return Err(Reason::SelfExpired);
     }
-    if packet.len > usize::from(batch.engine.config.mtu) {
-        return Err(Reason::TooBig);
-    }
-    let peer = batch.snapshot.by_address(packet.destination).ok_or(Reason::NoPeer)?;
-    let mut state = batch.enter(peer, out)?;
-    pass_outbound(batch, peer, &mut state, bytes, packet, Turn::First, out).inspect_err(|_| state.denied += 1)
+    let v6 = packet.destination.is_ipv6();
+    let _ = visit.take_if(|visit| visit.left == 0 || visit.peer.pair.theirs(v6) != packet.destination);
+    let visit = match visit {
+        Some(visit) => visit,
+        None => {
+            let peer = batch.snapshot.by_address(packet.destination).ok_or(Reason::NoPeer)?;
+            let state = batch.enter(peer, out)?;
+            visit.insert(Visit { peer, state, left: MAX_PACKETS_UNDER_LOCK })
+        }
+    };
+    visit.left -= 1;
+    let (peer, state) = (visit.peer, &mut *visit.state);
+    pass(batch, peer, state, asked, bytes, packet, Turn::First, out).inspect_err(|_| state.denied += 1)
 }
 
 /// Judges a packet and sends it, or lets it wait for a handshake. Also what a packet goes through that has
 /// waited.
-fn pass_outbound(
+#[expect(clippy::too_many_arguments, reason = "what a packet is, and where it goes")]
+fn pass(
     batch: &Batch<'_>,
     peer: &Peer,
     state: &mut PeerState,
-    bytes: &[u8],
+    asked: Option<Segments>,
+    bytes: &mut [u8],
     packet: &Packet,
     turn: Turn,
     out: &mut Output,
@@ -65,27 +124,65 @@ fn pass_outbound(
     if is_reserved(packet) {
         return Err(Reason::ReservedPort);
     }
-    state.judge_outbound(packet, batch.now, batch.engine.picks_up(batch.now), turn)?;
-    if send(batch, state, bytes, out)? {
-        state.sent.add(bytes.len());
+    let cut = fit(asked, bytes, packet, discovery::limit(batch, state));
+    let traffic = match &cut {
+        Ok(Some(split)) => Traffic { packets: split.segments() as u64, bytes: split.bytes() as u64 },
+        Ok(None) | Err(_) => Traffic::one(packet.len),
+    };
+    state.judge_outbound(packet, traffic, batch.now, batch.engine.picks_up(batch.now), turn)?;
+    match cut {
+        Ok(None) => send(batch, state, bytes, out),
+        Ok(Some(split)) => send_cut(batch, state, split, bytes, out),
+        Err(Refused::Malformed) => Err(Reason::Malformed),
+        Err(Refused::TooLong) => {
+            let fits_interface = fit(asked, bytes, packet, batch.engine.config.mtu).is_ok();
+            Err(discovery::refuse(batch, peer, state, bytes, packet, fits_interface, out))
+        }
+    }
+}
+
+/// How `packet` is cut for a path of `mtu`; `None`: it is not. TCP is cut to the path, because where its segments end is
+/// nobody's business but the two stacks'; everything else is as large as its sender made it, or too long.
+fn fit(asked: Option<Segments>, bytes: &[u8], packet: &Packet, mtu: u16) -> Result<Option<Split>, Refused> {
+    let mtu = usize::from(mtu);
+    match asked {
+        Some(asked) => Split::new(packet, bytes, asked, mtu).map(Some),
+        None if packet.len <= mtu => Ok(None),
+        None => Split::resegment_tcp(packet, bytes, mtu).map(Some),
+    }
+}
+
+fn send_cut(
+    batch: &Batch<'_>,
+    state: &mut PeerState,
+    mut split: Split,
+    bytes: &mut [u8],
+    out: &mut Output,
+) -> Result<(), Reason> {
+    // What would push the head of its own stream out of the queue does not wait.
+    let most = if state.session.is_ready() { usize::MAX } else { MAX_WAITING_PACKETS };
+    for _ in 0..most {
+        let Some(segment) = split.next(bytes) else { break };
+        send(batch, state, &bytes[segment], out)?;
     }
     Ok(())
 }
 
-/// Whether a packet is to or from the port that engines keep for themselves.
+/// Whether a packet is between the ports that engines keep for themselves. One of the two alone is an application's: the
+/// port is within the range from which hosts take theirs.
 pub(crate) fn is_reserved(packet: &Packet) -> bool {
     let Transport::Udp(ports) = packet.transport else { return false };
-    ports.source == PROBE_PORT || ports.destination == PROBE_PORT
+    ports.source == PROBE_PORT && ports.destination == PROBE_PORT
 }
 
-/// Seals `bytes` and sends them to the peer's endpoint (`true`), or queues them and starts a handshake.
-fn send(batch: &Batch<'_>, state: &mut PeerState, bytes: &[u8], out: &mut Output) -> Result<bool, Reason> {
+/// Seals `bytes` and sends them to the peer's endpoint, or queues them and starts a handshake.
+fn send(batch: &Batch<'_>, state: &mut PeerState, bytes: &[u8], out: &mut Output) -> Result<(), Reason> {
     if seal(batch, state, bytes, out)? {
-        return Ok(true);
+        state.sent.add(Traffic::one(bytes.len()));
+        return Ok(());
     }
     state.waiting.push(bytes, batch.now.mono)?;
-    initiate(batch, state, out)?;
-    Ok(false)
+    initiate(batch, state, out)
 }
 
 /// Seals `bytes` and sends them; `false` when there is no session.
@@ -97,12 +194,12 @@ pub(crate) fn seal(
 ) -> Result<bool, Reason> {
     let mut scratch = std::mem::take(&mut out.scratch);
     let room = out.datagram_room(Session::sealed_room(bytes.len()));
-    let sealed = state.session.seal(bytes, batch.engine.config.mtu, &mut scratch, room, batch.now.mono);
+    let sealed = state.session.seal(bytes, state.paths.mtu(), &mut scratch, room, batch.now.mono);
     out.scratch = scratch;
     match sealed {
         Sealed::Datagram { len, rekey } => {
             let endpoint = state.paths.endpoint().ok_or(Reason::NoEndpoint)?;
-            out.commit_datagram(len, [endpoint]);
+            out.couple_datagram(len, endpoint, PeerIndex(state.session.index()), Ecn::of(bytes));
             if rekey {
                 initiate(batch, state, out)?;
             }
@@ -131,13 +228,13 @@ pub(crate) fn flush(batch: &Batch<'_>, peer: &Peer, state: &mut PeerState, out: 
     }
     while state.session.is_ready() {
         let Some(waited) = state.waiting.pop(batch.now.mono) else { return };
-        let sent = waited.and_then(|bytes| {
-            let packet = packet::parse(&bytes).map_err(|packet::Malformed| Reason::Malformed)?;
+        let sent = waited.and_then(|mut bytes| {
+            let packet = packet::parse(&bytes).map_err(|Malformed| Reason::Malformed)?;
             if is_reserved(&packet) {
                 // One of our own probes: nothing else to that port gets into the queue.
                 return seal(batch, state, &bytes, out).map(|_| ());
             }
-            pass_outbound(batch, peer, state, &bytes, &packet, Turn::Again, out)
+            pass(batch, peer, state, None, &mut bytes, &packet, Turn::Again, out)
         });
         if let Err(reason) = sent {
             batch.deny(state, reason);
@@ -155,7 +252,7 @@ pub(crate) fn send_probe(
 ) {
     let mut room = [0; PROBE_PACKET];
     let (mine, theirs) = (peer.pair.mine(true), peer.pair.theirs(true));
-    let len = answer::write_udp(&mut room, mine, theirs, PROBE_PORT, &message.encode());
+    let len = answer::write_udp(&mut room, mine, theirs, PROBE_PORT, &message.encode(), 0);
     if let Err(reason) = send(batch, state, &room[..len], out) {
         batch.deny(state, reason);
     }
@@ -163,12 +260,7 @@ pub(crate) fn send_probe(
 
 /// Tells our host why a packet did not leave. Addresses that are not ours are not answered: nobody there
 /// could listen.
-fn tell(batch: &Batch<'_>, bytes: &[u8], packet: &Packet, reason: Reason, out: &mut Output) {
-    if is_quiet(reason) {
-        return;
-    }
-    let trouble =
-        if reason == Reason::TooBig { Trouble::TooBig(batch.engine.config.mtu) } else { Trouble::Prohibited };
+pub(crate) fn tell(batch: &Batch<'_>, bytes: &[u8], packet: &Packet, trouble: Trouble, out: &mut Output) {
     if answer::is_reset(packet, trouble) || batch.engine.may_tell(batch.now) {
         answer::refuse(out, bytes, packet, trouble);
     } else {
@@ -177,16 +269,19 @@ fn tell(batch: &Batch<'_>, bytes: &[u8], packet: &Packet, reason: Reason, out: &
 }
 
 /// Refusals that are not the application's to hear: nobody honest sent the packet, or sending it again may
-/// help.
+/// help. (That a packet is too large was told where it was refused, by the figure of its path.)
 fn is_quiet(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::ForbiddenAddress
+        Reason::Malformed
+            | Reason::ForbiddenAddress
             | Reason::SourceNotMine
             | Reason::BadFlags
             | Reason::Fragment
             | Reason::UnwantedIcmp
             | Reason::WaitingLimit
             | Reason::NoEndpoint
+            | Reason::TooBig
+            | Reason::PathUnknown
     )
 }

@@ -32,7 +32,15 @@ const SOURCE_ROUTES: [u8; 2] = [131, 137];
 
 /// The packet says one thing about itself and is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub struct Malformed;
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the packet says one thing about itself and is another")
+    }
+}
+
+impl std::error::Error for Malformed {}
 
 /// One packet, read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

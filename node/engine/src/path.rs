@@ -1,15 +1,19 @@
 //! Where a peer is. Candidates are hints from the coordinator; the endpoint is what the last authentic
-//! datagram came from. A handshake initiation goes to all of them, data only to the endpoint.
+//! datagram came from. A handshake initiation goes to all of them, data only to the endpoint, and no larger than the
+//! way there is known to carry.
 
 use crate::address::is_usable_endpoint;
-use crate::limits::MAX_ENDPOINTS;
+use crate::limits::{MAX_ENDPOINTS, MIN_MTU};
+use crate::pathmtu::{Ask, PathMtu, Seen};
 use std::net::SocketAddr;
 
 /// The candidates and the endpoint of one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Paths {
-    candidates: Vec<SocketAddr>,
+    candidates: Box<[SocketAddr]>,
     endpoint: Option<SocketAddr>,
+    /// Made when the first packet flows: an idle peer's path has no need of it.
+    search: Option<Box<PathMtu>>,
 }
 
 impl Paths {
@@ -25,7 +29,7 @@ impl Paths {
                 candidates.push(hint);
             }
         }
-        Self { candidates, endpoint: None }
+        Self { candidates: candidates.into(), endpoint: None, search: None }
     }
 
     /// Takes the candidates of `newer`; what was learned from the peer itself stays. Whether anything
@@ -36,9 +40,31 @@ impl Paths {
         changed
     }
 
-    /// An authentic datagram came from there: roam.
+    /// An authentic datagram came from there: roam, onto a path of which nothing is known.
     pub(crate) fn authenticated(&mut self, from: SocketAddr) {
-        self.endpoint = Some(from);
+        if self.endpoint.replace(from) != Some(from)
+            && let Some(search) = &mut self.search
+        {
+            search.begin_anew();
+        }
+    }
+
+    /// The largest inner packet that the path to the endpoint is known to carry.
+    pub(crate) fn mtu(&self) -> u16 {
+        self.search.as_ref().map_or(MIN_MTU, |search| search.mtu())
+    }
+
+    /// What is known of the path's MTU.
+    pub(crate) fn search(&mut self) -> &mut PathMtu {
+        self.search.get_or_insert_default()
+    }
+
+    /// Whether a probe of the path's MTU is to be sent now.
+    pub(crate) fn discover(&mut self, seen: Seen, id: impl FnOnce() -> u64) -> Option<Ask> {
+        if self.search.is_none() && seen.sent == 0 {
+            return None;
+        }
+        self.search().poll(seen, id)
     }
 
     pub(crate) fn endpoint(&self) -> Option<SocketAddr> {

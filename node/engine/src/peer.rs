@@ -68,6 +68,8 @@ pub(crate) struct PeerState {
     /// To be greeted with a handshake at the next tick: if it still holds a session of our former life, it
     /// learns at once that it is over, and not after fifteen seconds of silence.
     pub(crate) greet: bool,
+    /// Visited by every tick; see [`crate::timers`].
+    pub(crate) awake: bool,
     permit: Permit,
     /// When a grant of the permit begins or ends next.
     judge_at: Option<Timestamp>,
@@ -97,6 +99,7 @@ impl Peer {
         let state = PeerState {
             alive: true,
             greet: false,
+            awake: false,
             judged: now.wall,
             judge_at: permit.next_change(now.wall),
             permit,
@@ -139,6 +142,7 @@ impl Peer {
         PeerStatus {
             identity: state.permit.peer().clone(),
             endpoint: state.paths.endpoint(),
+            mtu: state.paths.mtu(),
             candidates: state.paths.candidates().to_vec(),
             connected: state.session.is_ready(),
             last_handshake: state.session.last_handshake(),
@@ -200,6 +204,12 @@ impl PeerState {
         self.alive
     }
 
+    /// Whether time does nothing to the peer before its certificate ends: there is no session and no handshake, no flow,
+    /// and nothing waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.session.is_dormant() && self.filter.flows.len() == 0 && self.waiting.is_empty()
+    }
+
     /// Takes the place of the former permit, for the same peer; every flow is judged again at once. Returns
     /// how many ended.
     pub(crate) fn set_permit(&mut self, permit: Permit, pair: &Pair, out: &mut Output, now: Now) -> usize {
@@ -226,8 +236,14 @@ impl PeerState {
     }
 
     /// The filter's verdict on a packet from the peer.
-    pub(crate) fn judge_inbound(&mut self, packet: &Packet, now: Now) -> Result<(), Reason> {
-        let question = Question { permit: &self.permit, way: Way::In, now, pickup: false, turn: Turn::First };
+    pub(crate) fn judge_inbound(
+        &mut self,
+        packet: &Packet,
+        traffic: Traffic,
+        now: Now,
+    ) -> Result<(), Reason> {
+        let (way, turn) = (Way::In, Turn::First);
+        let question = Question { permit: &self.permit, way, now, pickup: false, turn, traffic };
         self.filter.judge(question, packet)
     }
 
@@ -235,11 +251,13 @@ impl PeerState {
     pub(crate) fn judge_outbound(
         &mut self,
         packet: &Packet,
+        traffic: Traffic,
         now: Now,
         pickup: bool,
         turn: Turn,
     ) -> Result<(), Reason> {
-        self.filter.judge(Question { permit: &self.permit, way: Way::Out, now, pickup, turn }, packet)
+        let question = Question { permit: &self.permit, way: Way::Out, now, pickup, turn, traffic };
+        self.filter.judge(question, packet)
     }
 
     /// Whether a probe of this peer may be answered now.

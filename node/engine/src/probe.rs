@@ -1,5 +1,5 @@
-//! Questions one engine asks another inside the encrypted session: how long is the way, and would you accept
-//! this?
+//! Questions one engine asks another inside the encrypted session: how long is the way, how large a packet
+//! fits through it, and would you accept this?
 //!
 //! A probe is an inner UDP packet between the certified addresses of two peers, from and to [`PROBE_PORT`].
 //! Engines intercept it: it never reaches a TUN device, and no program on a host can send or receive on that
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// The inner UDP port that engines keep for each other.
 pub const PROBE_PORT: u16 = 51_821;
-/// Every probe message has this many bytes.
+/// Every message has this many bytes; in a probe of the path's MTU zeros follow.
 pub(crate) const PROBE_BYTES: usize = 32;
 const MAGIC: [u8; 5] = *b"BHPB\x01";
 
@@ -67,10 +67,30 @@ pub enum ProbeOutcome {
 /// One message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    EchoRequest { id: u64 },
-    EchoReply { id: u64 },
-    VerdictQuery { id: u64, service: Service },
-    VerdictReply { id: u64, allowed: bool, generation: Generation },
+    EchoRequest {
+        id: u64,
+    },
+    EchoReply {
+        id: u64,
+    },
+    VerdictQuery {
+        id: u64,
+        service: Service,
+    },
+    VerdictReply {
+        id: u64,
+        allowed: bool,
+        generation: Generation,
+    },
+    /// Padded to the size in question.
+    MtuProbe {
+        id: u64,
+    },
+    /// The probe arrived, and its inner packet had `size` bytes.
+    MtuReply {
+        id: u64,
+        size: u16,
+    },
 }
 
 impl Message {
@@ -91,6 +111,11 @@ impl Message {
                 bytes[24..32].copy_from_slice(&generation.0.to_be_bytes());
                 (3, id)
             }
+            Self::MtuProbe { id } => (4, id),
+            Self::MtuReply { id, size } => {
+                bytes[16..18].copy_from_slice(&size.to_be_bytes());
+                (5, id)
+            }
         };
         bytes[5] = kind;
         bytes[8..16].copy_from_slice(&id.to_be_bytes());
@@ -103,16 +128,15 @@ impl Message {
             return None;
         }
         let number = |at: usize| bytes[at..at + 8].iter().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
-        let id = number(8);
+        let (id, short) = (number(8), u16::from_be_bytes([bytes[16], bytes[17]]));
         match bytes[5] {
             0 => Some(Self::EchoRequest { id }),
             1 => Some(Self::EchoReply { id }),
-            2 => Some(Self::VerdictQuery {
-                id,
-                service: join(bytes[6], u16::from_be_bytes([bytes[16], bytes[17]]))?,
-            }),
+            2 => Some(Self::VerdictQuery { id, service: join(bytes[6], short)? }),
             // Anything but exactly 1 is no permission.
             3 => Some(Self::VerdictReply { id, allowed: bytes[7] == 1, generation: Generation(number(24)) }),
+            4 => Some(Self::MtuProbe { id }),
+            5 => Some(Self::MtuReply { id, size: short }),
             _ => None,
         }
     }
@@ -180,7 +204,10 @@ impl Probes {
     pub(crate) fn answered(&mut self, peer: &NodeName, message: Message, mono: Duration) {
         let id = match message {
             Message::EchoReply { id } | Message::VerdictReply { id, .. } => id,
-            Message::EchoRequest { .. } | Message::VerdictQuery { .. } => return,
+            Message::EchoRequest { .. }
+            | Message::VerdictQuery { .. }
+            | Message::MtuProbe { .. }
+            | Message::MtuReply { .. } => return,
         };
         let Some(pending) = self.pending.get(&id).filter(|pending| pending.peer == *peer) else { return };
         let round_trip = mono.saturating_sub(pending.sent);
@@ -237,6 +264,8 @@ mod tests {
             Message::VerdictQuery { id: 7, service: Service::Ip(47) },
             Message::VerdictReply { id: 8, allowed: true, generation: Generation(9) },
             Message::VerdictReply { id: 8, allowed: false, generation: Generation(9) },
+            Message::MtuProbe { id: 9 },
+            Message::MtuReply { id: 9, size: 1420 },
         ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }

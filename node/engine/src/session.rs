@@ -8,12 +8,13 @@
 //!   boringtun cuts the packet to its IP length, and [`crate::packet::parse`] refuses every length that lies;
 //! - counters near the end of their range are refused before boringtun, whose arithmetic would overflow, sees
 //!   them;
-//! - its one handshake limiter stands behind a per-source one ([`crate::sources`]), and is reset each second;
-//!   a source is charged only for messages by someone who knows our public key, or our index, because anyone
-//!   can write any source address on garbage;
+//! - its handshake limiter, which is one for all sources, is used for its hashes only. Under load, by our own
+//!   count, an initiation has to bear a cookie, and only a source that so proved its address is charged for it
+//!   ([`crate::sources`]), because anyone can write any source address on garbage. A cookie is answered with an
+//!   initiation at once: boringtun would wait for its next retry, five seconds later;
 //! - an initiation is answered only after its static key was found among the permitted peers: a stranger
-//!   hears nothing. (Under load boringtun asks for a cookie before that; only someone who knows our public
-//!   key can get so far.);
+//!   hears nothing. (Under load a cookie is asked for before that; only someone who knows our public key can get
+//!   so far.);
 //! - an endpoint is learned from a handshake response and from data, never from an initiation, which may be a
 //!   replay after a restart, and never from a cookie reply;
 //! - data is sealed only when there is a session. boringtun's own queue (256 packets per peer, unbounded over
@@ -25,8 +26,8 @@
 use crate::Reason;
 use crate::bucket::{Bucket, Rate};
 use crate::limits::{
-    DATA_OVERHEAD, HANDSHAKE_BYTES, HANDSHAKES_PER_SECOND, INITIATION_RETRY, PADDING, REJECT_AFTER_MESSAGES,
-    REKEY_AFTER_MESSAGES, UNCONFIRMED_BURST, UNCONFIRMED_REFILL,
+    COOKIES_PER_SECOND, DATA_OVERHEAD, HANDSHAKE_BYTES, HANDSHAKES_PER_SECOND, INITIATION_RETRY, PADDING,
+    REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, UNCONFIRMED_BURST, UNCONFIRMED_REFILL,
 };
 use crate::sources::Sources;
 use boringtun::noise::errors::WireGuardError;
@@ -36,12 +37,11 @@ use boringtun::noise::{Packet as Message, Tunn, TunnResult};
 use boringtun::x25519::PublicKey;
 use bulkhead_identity::{TunnelKey, TunnelPublicKey};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const UNCONFIRMED: Rate = Rate { burst: UNCONFIRMED_BURST, refill: UNCONFIRMED_REFILL };
-/// boringtun counts an initiation twice: once at the door, once in the `Tunn`.
-const LIMITER_COUNT: u64 = HANDSHAKES_PER_SECOND * 2;
 /// boringtun keeps the lower eight bits of an index for itself.
 const INDEX_SHIFT: u32 = 8;
 /// A `Tunn` not ticked for longer than this may think that it is long ago.
@@ -76,21 +76,50 @@ pub(crate) fn classify(datagram: &[u8]) -> Option<Kind> {
     }
 }
 
-/// Our side of every handshake: the key and the limiters that all sessions share.
+/// Our side of every handshake: the key and the limits that all sessions share.
 pub(crate) struct Door {
     key: TunnelKey,
     public: PublicKey,
-    limiter: Arc<RateLimiter>,
-    /// Never under load: it only looks at the mark that needs our public key (mac1, whitepaper, section 5.4.4).
-    marks: RateLimiter,
-    sources: Mutex<Sources>,
+    /// Never under load: looks at the mark that needs our public key (mac1, whitepaper, section 5.4.4). Every
+    /// `Tunn` has this one, because what reaches it has been admitted.
+    marks: Arc<RateLimiter>,
+    /// Always under load: asks for the cookie (mac2, section 5.4.7).
+    cookies: RateLimiter,
+    load: Load,
+    /// Cookies that were asked for.
+    asked: Load,
+    /// Sources that have proved their addresses.
+    proven: Mutex<Sources>,
+    /// Sources that have not, once so many cookies are asked for that even those cost too much.
+    claimed: Mutex<Sources>,
 }
 
-/// What came of knocking.
+fn charge(sources: &Mutex<Sources>, source: IpAddr, mono: Duration) -> bool {
+    sources.lock().unwrap_or_else(PoisonError::into_inner).admit(source, mono)
+}
+
+/// How often something happened in this second.
+#[derive(Debug, Default)]
+struct Load {
+    second: AtomicU64,
+    count: AtomicU64,
+}
+
+impl Load {
+    /// Whether one more is within `limit`.
+    fn admits(&self, mono: Duration, limit: u64) -> bool {
+        // Threads may disagree for a moment about which second it is: a few more are admitted, or fewer.
+        if self.second.swap(mono.as_secs(), Ordering::Relaxed) != mono.as_secs() {
+            self.count.store(0, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed) < limit
+    }
+}
+
+/// Whether a handshake message is worth the cryptography.
 #[derive(Debug)]
-pub(crate) enum Knock {
-    /// The initiation is by the holder of this key's private half, or a replay of one.
-    By([u8; 32]),
+pub(crate) enum Admission {
+    Granted,
     /// We are under load; the first bytes of the buffer are a cookie reply.
     Cookie(usize),
     Refused(Reason),
@@ -99,42 +128,68 @@ pub(crate) enum Knock {
 impl Door {
     pub(crate) fn new(key: TunnelKey) -> Self {
         let public = PublicKey::from(key.secret());
-        let limiter = Arc::new(RateLimiter::new(&public, LIMITER_COUNT));
-        let marks = RateLimiter::new(&public, u64::MAX);
-        Self { key, public, limiter, marks, sources: Mutex::new(Sources::new()) }
+        Self {
+            key,
+            public,
+            marks: Arc::new(RateLimiter::new(&public, u64::MAX)),
+            cookies: RateLimiter::new(&public, 0),
+            load: Load::default(),
+            asked: Load::default(),
+            proven: Mutex::new(Sources::new()),
+            claimed: Mutex::new(Sources::new()),
+        }
     }
 
     pub(crate) fn public(&self) -> &[u8; 32] {
         self.public.as_bytes()
     }
 
-    /// To be called each second (boringtun does it only for a limiter that is not shared).
-    pub(crate) fn reset_count(&self) {
-        self.limiter.reset_count();
+    /// Whether an initiation from `source` is worth the cryptography: it bears our mark, and, under load, it also
+    /// bears the cookie that proves its source address, and that source has not sent too many. Costs a few
+    /// hashes and no more, whoever sends it; and a source is charged only for what it proved to have sent.
+    /// `room` takes a cookie reply.
+    pub(crate) fn admit(
+        &self,
+        source: IpAddr,
+        initiation: &[u8],
+        mono: Duration,
+        room: &mut [u8],
+    ) -> Admission {
+        if self.marks.verify_packet(None, initiation, &mut []).is_err() {
+            return Admission::Refused(Reason::Unauthentic);
+        }
+        if self.load.admits(mono, HANDSHAKES_PER_SECOND) {
+            return Admission::Granted;
+        }
+        match self.cookies.verify_packet(Some(source), initiation, room) {
+            Ok(_) if charge(&self.proven, source, mono) => Admission::Granted,
+            Err(TunnResult::WriteToNetwork(cookie))
+                if self.asked.admits(mono, COOKIES_PER_SECOND) || charge(&self.claimed, source, mono) =>
+            {
+                Admission::Cookie(cookie.len())
+            }
+            Ok(_) | Err(TunnResult::WriteToNetwork(_)) => Admission::Refused(Reason::HandshakeRate),
+            Err(_) => Admission::Refused(Reason::Unauthentic),
+        }
     }
 
-    /// Whether `source` may send this handshake message now. One that does not bear our mark is refused before
-    /// it costs the source anything.
-    pub(crate) fn admit(&self, source: IpAddr, datagram: &[u8], mono: Duration) -> Result<(), Reason> {
-        if self.marks.verify_packet(None, datagram, &mut []).is_err() {
+    /// Whether a response or a cookie reply is worth looking at, which is for an index of ours that nobody can
+    /// guess. So whoever writes one is a peer, or sees its traffic, and no load is a reason to ask for more.
+    pub(crate) fn admit_answer(&self, source: IpAddr, answer: &[u8], mono: Duration) -> Result<(), Reason> {
+        if self.marks.verify_packet(None, answer, &mut []).is_err() {
             return Err(Reason::Unauthentic);
         }
-        let admitted = self.sources.lock().unwrap_or_else(PoisonError::into_inner).admit(source, mono);
-        if admitted { Ok(()) } else { Err(Reason::HandshakeRate) }
+        if charge(&self.proven, source, mono) { Ok(()) } else { Err(Reason::HandshakeRate) }
     }
 
-    /// Finds out by whom an initiation is. `room` takes a cookie reply.
-    pub(crate) fn knock(&self, source: IpAddr, datagram: &[u8], room: &mut [u8]) -> Knock {
-        let initiation = match self.limiter.verify_packet(Some(source), datagram, room) {
-            Ok(Message::HandshakeInit(initiation)) => initiation,
-            Ok(_) => return Knock::Refused(Reason::NotWireGuard),
-            Err(TunnResult::WriteToNetwork(cookie)) => return Knock::Cookie(cookie.len()),
-            Err(_) => return Knock::Refused(Reason::Unauthentic),
+    /// Finds out whose private key made an initiation, or one that this is a replay of.
+    pub(crate) fn knock(&self, datagram: &[u8]) -> Result<[u8; 32], Reason> {
+        let Ok(Message::HandshakeInit(initiation)) = Tunn::parse_incoming_packet(datagram) else {
+            return Err(Reason::NotWireGuard);
         };
-        match parse_handshake_anon(self.key.secret(), &self.public, &initiation) {
-            Ok(half) => Knock::By(half.peer_static_public),
-            Err(_) => Knock::Refused(Reason::Unauthentic),
-        }
+        parse_handshake_anon(self.key.secret(), &self.public, &initiation)
+            .map(|half| half.peer_static_public)
+            .map_err(|_| Reason::Unauthentic)
     }
 }
 
@@ -150,6 +205,8 @@ pub(crate) struct Session {
     last_received: Option<Duration>,
     last_sent: Duration,
     last_initiation: Option<Duration>,
+    /// The last initiation was one made for a cookie.
+    for_cookie: bool,
     last_tick: Option<Duration>,
 }
 
@@ -201,6 +258,7 @@ impl Session {
             last_received: None,
             last_sent: Duration::ZERO,
             last_initiation: None,
+            for_cookie: false,
             last_tick: None,
         }
     }
@@ -211,8 +269,18 @@ impl Session {
         self.ready = false;
     }
 
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.ready
+    }
+
+    /// Whether there are no keys and no handshake on its way, so that time does nothing. boringtun says so nine minutes
+    /// after the last handshake, and when nobody answered for ninety seconds.
+    pub(crate) fn is_dormant(&self) -> bool {
+        self.tunn.as_ref().is_none_or(|tunn| tunn.is_expired())
     }
 
     pub(crate) fn last_handshake(&self) -> Option<Duration> {
@@ -282,6 +350,30 @@ impl Session {
     /// again every five seconds for ninety, and after that the next packet begins anew.
     pub(crate) fn initiate(&mut self, door: &Door, room: &mut [u8], mono: Duration) -> Option<usize> {
         let again = self.last_initiation.is_some_and(|last| mono.saturating_sub(last) >= INITIATION_RETRY);
+        self.write_initiation(door, room, mono, again).inspect(|_| self.for_cookie = false)
+    }
+
+    /// Writes the initiation that bears the cookie just received; once for each that was made without one, so
+    /// that a cookie reply sent again and again has us send no more.
+    pub(crate) fn initiate_with_cookie(
+        &mut self,
+        door: &Door,
+        room: &mut [u8],
+        mono: Duration,
+    ) -> Option<usize> {
+        if std::mem::replace(&mut self.for_cookie, true) {
+            return None;
+        }
+        self.write_initiation(door, room, mono, true)
+    }
+
+    fn write_initiation(
+        &mut self,
+        door: &Door,
+        room: &mut [u8],
+        mono: Duration,
+        again: bool,
+    ) -> Option<usize> {
         let tunn = self.wake(door);
         match tunn.format_handshake_initiation(room, again) {
             TunnResult::WriteToNetwork(initiation) => {
@@ -349,6 +441,7 @@ impl Session {
         let ticked = match tunn.update_timers(room) {
             TunnResult::WriteToNetwork(message) if message.len() == HANDSHAKE_BYTES => {
                 self.last_initiation = Some(mono);
+                self.for_cookie = false;
                 Ticked::Initiation(message.len())
             }
             TunnResult::WriteToNetwork(message) => Ticked::Keepalive(message.len()),
@@ -368,7 +461,7 @@ impl Session {
 
     fn wake(&mut self, door: &Door) -> &mut Tunn {
         self.tunn.get_or_insert_with(|| {
-            let limiter = Some(Arc::clone(&door.limiter));
+            let limiter = Some(Arc::clone(&door.marks));
             Box::new(Tunn::new(door.key.secret().clone(), self.peer, None, None, self.index, limiter))
         })
     }
@@ -384,12 +477,6 @@ impl Session {
         let Some(tunn) = self.tunn.as_mut() else { return Opened::Refused(Reason::UnknownIndex) };
         let opened = match (tunn.decapsulate(Some(from.ip()), datagram, room), kind) {
             (TunnResult::WriteToNetwork(message), Kind::Initiation) => Opened::Answer(message.len()),
-            // A cookie reply where a response was put in: 64 bytes of type 3, to whoever sent it.
-            (TunnResult::WriteToNetwork(message), Kind::Answer { .. } | Kind::Data { .. })
-                if message[0] == 3 =>
-            {
-                Opened::Answer(message.len())
-            }
             (TunnResult::WriteToNetwork(message), Kind::Answer { .. } | Kind::Data { .. }) => {
                 Opened::Established(message.len())
             }

@@ -68,6 +68,11 @@ impl Snapshot {
         self.me.as_ref().filter(|me| me.identity.valid_at(now.wall) && now.wall < me.until)
     }
 
+    /// When our certificate, the policy or the trust document ends; never, if that is over.
+    pub(crate) fn end_of_me(&self, now: Now) -> Timestamp {
+        self.me_at(now).map_or(Timestamp(u64::MAX), |me| me.until.min(me.identity.not_after()))
+    }
+
     pub(crate) fn by_address(&self, address: IpAddr) -> Option<&Arc<Peer>> {
         self.by_address.get(&address)
     }

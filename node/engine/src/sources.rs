@@ -1,5 +1,5 @@
-//! How often one source may knock. Stands in front of the one handshake limiter that boringtun has for all
-//! sources, so that a single flooding address uses up its own share and nothing else.
+//! How often one source may knock when we are under load, once it has proved its address: a single flooding address
+//! uses up its own share and nothing else.
 //!
 //! A table of fixed size: an address owns the fuller of two buckets that a keyed hash picks, so a flood from
 //! many addresses has to hit both of an honest peer's buckets to be in its way. A source is an IPv4 address

@@ -12,6 +12,8 @@ pub struct PeerStatus {
     pub identity: VerifiedIdentity,
     /// Where data goes: the last address an authenticated datagram came from.
     pub endpoint: Option<SocketAddr>,
+    /// The largest inner packet that the path there is known to carry.
+    pub mtu: u16,
     /// Where it might be, as the coordinator says.
     pub candidates: Vec<SocketAddr>,
     /// Whether there are session keys now.
@@ -42,9 +44,14 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    pub(crate) fn add(&mut self, bytes: usize) {
-        self.packets += 1;
-        self.bytes += bytes as u64;
+    /// One packet.
+    pub(crate) fn one(bytes: usize) -> Self {
+        Self { packets: 1, bytes: bytes as u64 }
+    }
+
+    pub(crate) fn add(&mut self, more: Self) {
+        self.packets += more.packets;
+        self.bytes += more.bytes;
     }
 }
 

@@ -44,11 +44,21 @@ impl Waiting {
     pub(crate) fn pop(&mut self, mono: Duration) -> Option<Result<Box<[u8]>, Reason>> {
         let (since, packet) = self.packets.pop_front()?;
         self.total.0.fetch_sub(packet.len(), Ordering::Relaxed);
-        Some(if mono.saturating_sub(since) > WAITING_MAX_AGE {
-            Err(Reason::WaitedTooLong)
-        } else {
-            Ok(packet)
-        })
+        Some(if is_worthless(since, mono) { Err(Reason::WaitedTooLong) } else { Ok(packet) })
+    }
+
+    /// Drops what waited too long, so that a peer that never answers does not hold what all may use; says how many
+    /// packets that were.
+    pub(crate) fn forget_worthless(&mut self, mono: Duration) -> u64 {
+        let mut forgotten = 0;
+        while self.packets.front().is_some_and(|(since, _)| is_worthless(*since, mono)) {
+            self.forget_oldest();
+            forgotten += 1;
+        }
+        if forgotten > 0 && self.packets.is_empty() {
+            self.packets = VecDeque::new();
+        }
+        forgotten
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -68,6 +78,10 @@ impl Waiting {
             self.total.0.fetch_sub(packet.len(), Ordering::Relaxed);
         }
     }
+}
+
+fn is_worthless(since: Duration, mono: Duration) -> bool {
+    mono.saturating_sub(since) > WAITING_MAX_AGE
 }
 
 impl Drop for Waiting {

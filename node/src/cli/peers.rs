@@ -44,6 +44,7 @@ fn row(peer: &PeerView) -> Vec<String> {
         peer.addresses.v4.to_string(),
         peer.addresses.v6.to_string(),
         ways.into(),
+        peer.handshake_secs.map_or_else(|| "no session".into(), |_| format!("mtu {}", peer.mtu)),
         format!("cert {} left", span(peer.certificate_left_secs)),
         labels.join(","),
     ]

@@ -131,7 +131,7 @@ mod tests {
     fn peer(name: &str, endpoint: Option<&str>) -> PeerView {
         serde_json::from_value(serde_json::json!({
             "name": name, "addresses": { "v4": "100.64.0.7", "v6": "fd5a::7" }, "labels": {},
-            "outbound": true, "inbound": false, "endpoint": endpoint, "unanswered": false,
+            "outbound": true, "inbound": false, "endpoint": endpoint, "mtu": 1420, "unanswered": false,
             "round_trip_us": endpoint.map(|_| 400), "handshake_secs": endpoint.map(|_| 5),
             "tx_bytes": endpoint.map_or(0, |_| 9_100_000), "rx_bytes": endpoint.map_or(0, |_| 88_000_000),
             "certificate_left_secs": 60,

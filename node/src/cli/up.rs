@@ -53,6 +53,9 @@ struct Settings {
     /// UDP port of WireGuard [default: 51820]
     #[arg(long, value_name = "PORT", env = "BULKHEAD_PORT")]
     port: Option<u16>,
+    /// Queues of the interface, each with a thread of its own, 1 to 8 [default: half as many as there are cores]
+    #[arg(long, value_name = "NUMBER", env = "BULKHEAD_QUEUES")]
+    queues: Option<usize>,
     /// Let the daemon put its resolver first in /etc/resolv.conf while it runs
     #[arg(long)]
     write_resolv_conf: bool,
@@ -69,6 +72,7 @@ impl Settings {
         Partial {
             interface: self.interface,
             port: self.port,
+            queues: self.queues,
             write_resolv_conf: self.write_resolv_conf.then_some(true),
             offloads_off: self.offloads_off,
             log: self.log,

@@ -7,22 +7,25 @@ pub(crate) mod endpoints;
 pub(crate) mod guard;
 pub(crate) mod netlink;
 pub(crate) mod nft;
+pub(crate) mod queue;
 
 use crate::device::netlink::{Netlink, NetlinkError, Prefix};
+use crate::device::queue::Queue;
 use bulkhead_identity::{OverlayAddrs, Trust};
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::sync::Arc;
 
 /// The local resolver's IPv4 address, in the last /24 of the overlay range, which no node is given.
 const RESOLVER_V4_SUFFIX: u32 = 0x003f_ff35;
 /// The host part of the resolver's IPv6 address.
 const RESOLVER_V6_SUFFIX: u128 = 0xffff_0000_0000_0000_0053;
 
-/// The open device. Reading and writing take `&self`: the data threads share it.
+/// The open device.
 pub(crate) struct Device {
-    tun: tun::Device,
-    index: u32,
+    /// One for each data thread.
+    pub(crate) queues: Vec<Arc<Queue>>,
+    /// Its number in the kernel.
+    pub(crate) index: u32,
 }
 
 /// What the interface is to look like.
@@ -90,12 +93,12 @@ impl Layout {
         Ok(())
     }
 
-    /// Makes the interface with its addresses, and routes the mesh into it.
+    /// Makes the interface of `queues` queues with its addresses, and routes the mesh into it.
     ///
     /// # Errors
     /// See [`DeviceError`]; nothing of it is left then but the leak stop.
-    pub(crate) async fn create(&self, netlink: &Netlink) -> Result<Device, DeviceError> {
-        let tun = self.open_tun()?;
+    pub(crate) async fn create(&self, netlink: &Netlink, queues: usize) -> Result<Device, DeviceError> {
+        let queues = self.open_queues(queues)?;
         let index = netlink.index_of(&self.name).await?.ok_or_else(|| DeviceError::Open {
             name: self.name.clone(),
             why: "it vanished as soon as it was made".into(),
@@ -112,51 +115,15 @@ impl Layout {
             };
             netlink.route_into(index, prefix, source).await?;
         }
-        Ok(Device { tun, index })
+        Ok(Device { queues, index })
     }
 
-    fn open_tun(&self) -> Result<tun::Device, DeviceError> {
-        let mut configuration = tun::Configuration::default();
-        configuration.tun_name(&self.name);
-        // The crate would set addresses by ioctl; ours are set by netlink, IPv6 included.
-        configuration.platform_config(|platform| {
-            platform.ensure_root_privileges(false);
-        });
-        let failed = |why: String| DeviceError::Open { name: self.name.clone(), why };
-        let tun = tun::Device::new(&configuration).map_err(|error| failed(explain(&error.to_string())))?;
-        tun.set_nonblock().map_err(|error| failed(error.to_string()))?;
-        Ok(tun)
-    }
-}
-
-impl Device {
-    /// Its number in the kernel.
-    pub(crate) fn index(&self) -> u32 {
-        self.index
-    }
-
-    /// One packet from the host; `WouldBlock` when there is none.
-    ///
-    /// # Errors
-    /// The operating system's; anything but `WouldBlock` and `Interrupted` means that the interface is gone.
-    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.tun.recv(buffer)
-    }
-
-    /// Waits for a packet from the host, at most `patience`; `TimedOut` when none came.
-    ///
-    /// # Errors
-    /// As [`Device::receive`].
-    pub(crate) fn wait(&self, buffer: &mut [u8], patience: Duration) -> io::Result<usize> {
-        self.tun.recv_timeout(buffer, patience)
-    }
-
-    /// One packet to the host.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub(crate) fn send(&self, packet: &[u8]) -> io::Result<usize> {
-        self.tun.send(packet)
+    fn open_queues(&self, count: usize) -> Result<Vec<Arc<Queue>>, DeviceError> {
+        let failed = |error: tun::Error| DeviceError::Open {
+            name: self.name.clone(),
+            why: explain(&error.to_string()),
+        };
+        (0..count).map(|_| Queue::open(&self.name, count > 1).map(Arc::new).map_err(failed)).collect()
     }
 }
 

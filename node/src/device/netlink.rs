@@ -6,6 +6,7 @@
 //! replacing, so that the next start owns and repairs what an earlier one left (E9).
 
 use bulkhead_identity::Trust;
+use bulkhead_node_engine::limits;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
@@ -25,6 +26,12 @@ const MAX_ADDRESSES: usize = 4096;
 /// The kernel's number for "no such thing".
 const ENODEV: i32 = 19;
 const ESRCH: i32 = 3;
+
+/// Segments that the host may put into one superpacket, so that it leaves as one train.
+fn segments_of_a_train(mtu: u16) -> u32 {
+    let datagram = usize::from(mtu) + limits::DATA_OVERHEAD;
+    (limits::MAX_TRAIN_BYTES / datagram).clamp(1, limits::MAX_TRAIN_DATAGRAMS) as u32
+}
 
 /// An address prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +108,11 @@ impl Netlink {
         if let Err(error) = self.handle.link().set(quiet).execute().await {
             // A kernel without IPv6, for example; what the address would send, the engine drops.
             tracing::debug!(%error, "link-local address stays");
+        }
+        let segments = LinkAttribute::GsoMaxSegs(segments_of_a_train(mtu));
+        let whole = LinkUnspec::new_with_index(index).append_extra_attribute(segments).build();
+        if let Err(error) = self.handle.link().set(whole).execute().await {
+            tracing::debug!(%error, "superpackets are cut into more than one train");
         }
         let up = LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).up().build();
         self.handle

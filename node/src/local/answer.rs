@@ -111,6 +111,7 @@ impl Local {
             labels: held.me.labels().clone(),
             interface: config.interface.clone(),
             port: config.port,
+            queues: config.queues,
             resolvers: resolver.map_or_else(Vec::new, |at| vec![IpAddr::V4(at.v4), IpAddr::V6(at.v6)]),
             write_resolv_conf: config.write_resolv_conf,
             offloads: (self.daemon.switches().report().into_iter())
@@ -172,6 +173,7 @@ impl Local {
             outbound: held.policy.rules().may_ever(&me, &them, wall),
             inbound: held.policy.rules().may_ever(&them, &me, wall),
             endpoint: peer.endpoint,
+            mtu: peer.mtu,
             round_trip_us: None,
             handshake_secs: peer.last_handshake.map(|ago| ago.as_secs()),
             unanswered: false,

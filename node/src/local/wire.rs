@@ -227,6 +227,9 @@ pub(crate) struct NodeView {
     pub(crate) interface: String,
     /// WireGuard's UDP port.
     pub(crate) port: u16,
+    /// Queues of the interface, each with a data thread.
+    #[serde(default)]
+    pub(crate) queues: usize,
     /// Where the resolver answers.
     pub(crate) resolvers: Vec<IpAddr>,
     /// Whether resolv.conf is ours to point at the resolver.
@@ -282,6 +285,8 @@ pub(crate) struct PeerView {
     pub(crate) inbound: bool,
     /// Where its datagrams go.
     pub(crate) endpoint: Option<SocketAddr>,
+    /// The largest packet that the path there is known to carry.
+    pub(crate) mtu: u16,
     /// Last measured round trip.
     pub(crate) round_trip_us: Option<u64>,
     /// Seconds since the last handshake.

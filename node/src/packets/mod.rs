@@ -1,6 +1,8 @@
 //! The packets' way between TUN, engine and UDP: plain threads, no queue and no await between read and write.
 
+pub(crate) mod frames;
 pub(crate) mod offload;
 pub(crate) mod socket;
 pub(crate) mod threads;
 pub(crate) mod transmit;
+pub(crate) mod worker;

@@ -63,20 +63,17 @@ impl Switches {
     }
 
     /// What to use for the next batch.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by data threads that know offloads"))]
     pub(crate) fn effective(&self) -> Offloads {
         // Nothing else is published with it: whichever value a batch sees was right when the batch began.
         Offloads::from_bits(self.effective.load(Ordering::Relaxed))
     }
 
     /// The kernel has these, and no others.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by data threads that know offloads"))]
     pub(crate) fn found(&self, supported: Offloads) {
         self.change(|causes| causes.supported = supported);
     }
 
     /// The kernel refused this one: it is off from now on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by data threads that know offloads"))]
     pub(crate) fn failed(&self, offload: Offload, why: impl ToString) {
         let why = why.to_string();
         let first = self.change(|causes| {

@@ -1,44 +1,50 @@
-//! The data threads: plain threads between the TUN device and the UDP socket, and one for the timers.
-//!
-//! Property: nothing stands between reading and writing but the engine: no queue, no await, and, once the buffers
-//! are warm, no allocation for a packet of a known flow. A batch is at most [`BATCH`] packets, so that the engine's
-//! snapshot is loaded often enough and neither direction starves.
+//! The threads of the data plane: one or more that move packets, one for handshakes, one for the timers.
 //!
 //! How to use it: [`DataThreads::start`]; to end, [`DataThreads::announce_stop`], remove the interface, [`DataThreads::stop`].
 
 use crate::clock::Clock;
-use crate::device::Device;
-use crate::packets::socket::WireSocket;
 use crate::packets::transmit::Transmit;
-use bulkhead_node_engine::{Engine, Output};
+use crate::packets::worker::Worker;
+use bulkhead_node_engine::{Engine, Handshake, Output};
+use rustix::event::{EventfdFlags, eventfd};
 use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Packets handled under one snapshot of the engine.
-const BATCH: usize = 64;
-/// The largest IP packet, and the largest datagram.
-const BUFFER_BYTES: usize = 65_535;
-/// How long a thread sleeps at most before it looks whether it is to stop. Stopping normally wakes it.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Handshake messages that wait for their thread. What comes when so many wait is dropped; its sender tries again.
+const HANDSHAKES: usize = 256;
 /// How long the timers sleep at most: data threads start new ones without telling.
 const TIMER_PATIENCE: Duration = Duration::from_millis(250);
-/// A pause after an error that is not the end, so that one that persists does not take the CPU.
-const ERROR_PAUSE: Duration = Duration::from_millis(100);
+/// Data threads, at most.
+pub(crate) const MAX_QUEUES: usize = 8;
 
-/// What every data thread needs.
+/// How many data threads suit this machine: half of its cores, so that the applications have the rest.
+pub(crate) fn queues_for_this_machine() -> usize {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (cores / 2).clamp(1, MAX_QUEUES)
+}
+
+/// What every thread needs.
 #[derive(Clone)]
-struct Shared {
-    engine: Arc<Engine>,
-    device: Arc<Device>,
-    socket: Arc<WireSocket>,
-    transmit: Transmit,
-    clock: Clock,
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) clock: Clock,
+    /// Readable once the data threads are to stop.
+    pub(crate) wake: Arc<OwnedFd>,
     stopping: Arc<AtomicBool>,
     failed: Arc<Notify>,
+}
+
+impl Shared {
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
 }
 
 /// The running threads.
@@ -49,24 +55,30 @@ pub(crate) struct DataThreads {
 }
 
 impl DataThreads {
-    /// Starts one thread per direction and one for the timers.
+    /// Starts one data thread for each of `transmits`, each over a queue and a socket of its own, and the others.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub(crate) fn start(
-        engine: Arc<Engine>,
-        device: Arc<Device>,
-        socket: Arc<WireSocket>,
-        transmit: Transmit,
-        clock: Clock,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(engine: Arc<Engine>, transmits: Vec<Transmit>, clock: Clock) -> io::Result<Self> {
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (stopping, failed) = (Arc::default(), Arc::default());
-        let shared = Shared { engine, device, socket, transmit, clock, stopping, failed };
-        let outside = spawn("bulkhead-out", &shared, outbound)?;
-        let inside = spawn("bulkhead-in", &shared, inbound)?;
-        let timing = spawn("bulkhead-timers", &shared, timers)?;
+        let shared = Shared { engine, clock, wake, stopping, failed };
+        let any = transmits.first().cloned().ok_or(io::ErrorKind::InvalidInput)?;
+        let (sender, receiver) = sync_channel(HANDSHAKES);
+        let mut threads = Vec::new();
+        for (i, transmit) in transmits.into_iter().enumerate() {
+            let worker = Worker::new(shared.clone(), transmit, sender.clone());
+            threads.push(spawn(&format!("bulkhead-data-{i}"), &shared, || worker.run())?);
+        }
+        let (engine, clock, transmit) = (Arc::clone(&shared.engine), shared.clock.clone(), any.clone());
+        threads.push(spawn("bulkhead-handshakes", &shared, move || {
+            handshakes(&engine, &clock, &transmit, &receiver);
+        })?);
+        let own = shared.clone();
+        let timing = spawn("bulkhead-timers", &shared, move || timers(&own, &any))?;
         let timers = timing.thread().clone();
-        Ok(Self { shared, threads: vec![outside, inside, timing], timers })
+        threads.push(timing);
+        Ok(Self { shared, threads, timers })
     }
 
     /// Notified when a thread ended without being told to. Half a data plane looks like a fault of the network; none
@@ -80,10 +92,11 @@ impl DataThreads {
         self.shared.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the threads and waits for them. The interface must be gone, so that the thread that reads from it wakes.
+    /// Ends the threads and waits for them.
     pub(crate) fn stop(self) {
         self.announce_stop();
-        self.shared.socket.wake();
+        // The counter can only be full when it has been woken already.
+        let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
         self.timers.unpark();
         for thread in self.threads {
             if thread.join().is_err() {
@@ -93,9 +106,12 @@ impl DataThreads {
     }
 }
 
-fn spawn(name: &str, shared: &Shared, body: fn(&Shared)) -> io::Result<JoinHandle<()>> {
+fn spawn(name: &str, shared: &Shared, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let alarm = Alarm(shared.clone());
-    thread::Builder::new().name(name.into()).spawn(move || body(&alarm.0))
+    thread::Builder::new().name(name.into()).spawn(move || {
+        let _alarm = alarm;
+        body();
+    })
 }
 
 /// Sounds when its thread ends for whatever reason, a panic included, but that of being told to.
@@ -109,93 +125,20 @@ impl Drop for Alarm {
     }
 }
 
-impl Shared {
-    fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-}
-
-/// TUN to network.
-fn outbound(shared: &Shared) {
-    let mut buffer = vec![0; BUFFER_BYTES];
+/// Exchanges of keys, until the last data thread has ended.
+fn handshakes(engine: &Engine, clock: &Clock, transmit: &Transmit, queue: &Receiver<Handshake>) {
     let mut out = Output::new();
-    while !shared.stopping() {
-        let trouble = match shared.device.wait(&mut buffer, PATIENCE) {
-            Ok(length) => {
-                shared.transmit.carry(&mut out, |out| outbound_batch(shared, &mut buffer, length, out))
-            }
-            Err(error) => Some(error),
-        };
-        match trouble.as_ref().map(io::Error::kind) {
-            None | Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) => {
-            }
-            // The interface is gone: `down` removed it, or someone else did.
-            Some(_) if shared.stopping() => {}
-            Some(kind) => {
-                tracing::error!(%kind, "the interface cannot be read");
-                return;
-            }
-        }
+    for message in queue {
+        transmit.carry(&mut out, |out| engine.handshake(&message, clock.now(), out));
     }
 }
 
-/// The packet of `first` bytes that is in the buffer, and what else waits.
-fn outbound_batch(shared: &Shared, buffer: &mut [u8], first: usize, out: &mut Output) -> Option<io::Error> {
-    let mut batch = shared.engine.batch(shared.clock.now());
-    batch.outbound(&buffer[..first], out);
-    for _ in 1..BATCH {
-        match shared.device.receive(buffer) {
-            Ok(length) => batch.outbound(&buffer[..length], out),
-            Err(error) => return Some(error),
-        }
-    }
-    None
-}
-
-/// Network to TUN.
-fn inbound(shared: &Shared) {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut out = Output::new();
-    while !shared.stopping() {
-        if let Err(error) = shared.socket.wait(PATIENCE) {
-            tracing::error!(%error, "cannot wait for datagrams");
-            return;
-        }
-        let trouble = shared.transmit.carry(&mut out, |out| inbound_batch(shared, &mut buffer, out));
-        match trouble.as_ref().map(io::Error::kind) {
-            None | Some(io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            // ICMP errors about what was sent earlier, unauthenticated: they tell nothing (A9).
-            Some(
-                io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
-                | io::ErrorKind::ConnectionReset,
-            ) => {}
-            Some(kind) => {
-                tracing::warn!(%kind, "cannot receive datagrams");
-                thread::park_timeout(ERROR_PAUSE);
-            }
-        }
-    }
-}
-
-fn inbound_batch(shared: &Shared, buffer: &mut [u8], out: &mut Output) -> Option<io::Error> {
-    let mut batch = shared.engine.batch(shared.clock.now());
-    for _ in 0..BATCH {
-        match shared.socket.receive(buffer) {
-            Ok((length, from)) => batch.inbound(from, &buffer[..length], out),
-            Err(error) => return Some(error),
-        }
-    }
-    None
-}
-
-/// Handshakes, keepalives and expiry.
-fn timers(shared: &Shared) {
+/// Retries, keepalives and expiry.
+fn timers(shared: &Shared, transmit: &Transmit) {
     let mut out = Output::new();
     while !shared.stopping() {
         let now = shared.clock.now();
-        shared.transmit.carry(&mut out, |out| shared.engine.handle_timeout(now, out));
+        transmit.carry(&mut out, |out| shared.engine.handle_timeout(now, out));
         let next = shared.engine.next_timeout(now).unwrap_or(TIMER_PATIENCE);
         thread::park_timeout(next.clamp(Duration::from_millis(1), TIMER_PATIENCE));
     }

@@ -4,9 +4,14 @@
 //! retried in place, and is never logged per packet (G9). And what was decided before a change of the world is sent
 //! before [`Transmit::settle`] returns, so that whoever promises something after it promises the truth (P2).
 
-use crate::device::Device;
+use crate::device::queue::Queue;
+use crate::packets::offload::Switches;
 use crate::packets::socket::WireSocket;
-use bulkhead_node_engine::Output;
+use crate::sys;
+use bulkhead_node_engine::offload::{self, VNET_HEADER_BYTES, WHOLE};
+use bulkhead_node_engine::{Engine, Output, Train};
+use bulkhead_protocol::offload::{Offload, Offloads};
+use rustix::io::Errno;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -14,8 +19,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 /// Where output goes. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Transmit {
-    socket: Arc<WireSocket>,
-    device: Arc<Device>,
+    pub(crate) socket: Arc<WireSocket>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) switches: Arc<Switches>,
+    engine: Arc<Engine>,
     failures: Arc<Failures>,
     underway: Arc<Underway>,
 }
@@ -24,6 +31,13 @@ pub(crate) struct Transmit {
 /// and whoever waits for all of them takes it alone.
 #[derive(Debug, Default)]
 struct Underway(RwLock<()>);
+
+/// Whether a card that is behind is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    Waits,
+    Over,
+}
 
 /// What could not be sent, since the start.
 #[derive(Debug, Default)]
@@ -42,9 +56,32 @@ pub(crate) struct Lost {
 }
 
 impl Transmit {
-    /// Sends through these.
-    pub(crate) fn new(socket: Arc<WireSocket>, device: Arc<Device>) -> Self {
-        Self { socket, device, failures: Arc::default(), underway: Arc::default() }
+    /// One for each pair of a socket and a queue; what they count is one.
+    pub(crate) fn new(
+        engine: &Arc<Engine>,
+        sockets: Vec<WireSocket>,
+        queues: &[Arc<Queue>],
+        switches: &Arc<Switches>,
+    ) -> Vec<Self> {
+        let (failures, underway) = (Arc::<Failures>::default(), Arc::<Underway>::default());
+        let pairs = sockets.into_iter().zip(queues);
+        let transmit = |(socket, queue): (WireSocket, &Arc<Queue>)| Self {
+            socket: Arc::new(socket),
+            queue: Arc::clone(queue),
+            switches: Arc::clone(switches),
+            engine: Arc::clone(engine),
+            failures: Arc::clone(&failures),
+            underway: Arc::clone(&underway),
+        };
+        pairs.map(transmit).collect()
+    }
+
+    /// What this kernel was found to have, before anything is switched on.
+    pub(crate) fn offloads_of_the_kernel(&self) -> Offloads {
+        let tun = if self.queue.can_offload() { [Offload::TunTso, Offload::TunGro].as_slice() } else { &[] };
+        let gso = self.socket.can_send_trains().then_some(Offload::UdpGso);
+        let gro = sys::set_udp_gro(&*self.socket, true).is_ok().then_some(Offload::UdpGro);
+        tun.iter().copied().chain(gso).chain(gro).collect()
     }
 
     /// Lets `act` decide, sends what it put into `out`, and clears `out` for the next batch. `act` must not wait.
@@ -61,17 +98,97 @@ impl Transmit {
     }
 
     fn flush(&self, out: &mut Output) {
-        for (to, datagram) in out.datagrams() {
-            if self.socket.send(to, datagram).is_err_and(|error| counts(&error)) {
-                self.failures.datagrams.fetch_add(1, Ordering::Relaxed);
+        let gso = self.switches.effective().contains(Offload::UdpGso);
+        let mut patience = Patience::Waits;
+        for train in out.trains() {
+            if gso || train.bytes.len() <= train.size {
+                self.send_train(&train, &mut patience);
+            } else {
+                _ = self.send_each(&train, &mut patience);
             }
         }
-        for packet in out.packets() {
-            if self.device.send(packet).is_err_and(|error| counts(&error)) {
-                self.failures.packets.fetch_add(1, Ordering::Relaxed);
-            }
+        for frame in out.frames() {
+            self.send_frame(frame);
         }
         out.clear();
+    }
+
+    /// Hands a train to the kernel. While the card is behind, waiting for it keeps what the host sends in the TUN
+    /// device's queue, whose end the host's TCP notices, instead of losing whole trains here. A card that makes no
+    /// progress is waited for only once, because whoever settles waits as well.
+    fn hand_over(&self, train: &Train<'_>, patience: &mut Patience) -> io::Result<()> {
+        match self.socket.send(train) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && *patience == Patience::Waits => {
+                self.socket.wait_for_room()?;
+                self.socket.send(train).inspect_err(|_| *patience = Patience::Over)
+            }
+            result => result,
+        }
+    }
+
+    fn send_train(&self, train: &Train<'_>, patience: &mut Patience) {
+        let Err(error) = self.hand_over(train, patience) else { return };
+        match Errno::from_io_error(&error) {
+            // Some interfaces cannot cut trains and say so only now. Kernels before 6.14 say the same when the
+            // datagrams are too long for the interface.
+            Some(Errno::IO | Errno::INVAL) if train.bytes.len() > train.size => {
+                if self.send_each(train, patience) {
+                    self.switches.failed(Offload::UdpGso, &error);
+                }
+            }
+            // The last datagram may be short enough.
+            Some(Errno::MSGSIZE) => _ = self.send_each(train, patience),
+            _ => self.lose(&error, train.datagrams().count()),
+        }
+    }
+
+    /// Sends datagrams one by one. Whether none was too long for the interface; one that was, its peer is told of.
+    fn send_each(&self, train: &Train<'_>, patience: &mut Patience) -> bool {
+        let mut fit = true;
+        for datagram in train.datagrams() {
+            let alone = Train { bytes: datagram, size: datagram.len(), ..*train };
+            let Err(error) = self.hand_over(&alone, patience) else { continue };
+            self.lose(&error, 1);
+            if fit && Errno::from_io_error(&error) == Some(Errno::MSGSIZE) {
+                fit = false;
+                if let Some(peer) = train.peer {
+                    self.engine.too_big(peer, datagram.len());
+                }
+            }
+        }
+        fit
+    }
+
+    fn lose(&self, error: &io::Error, datagrams: usize) {
+        if counts(error) {
+            self.failures.datagrams.fetch_add(datagrams as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn send_frame(&self, frame: &[u8]) {
+        let Err(error) = self.queue.send(frame) else { return };
+        let merged = frame[..VNET_HEADER_BYTES] != WHOLE;
+        if merged && Errno::from_io_error(&error) == Some(Errno::INVAL) {
+            self.switches.failed(Offload::TunGro, &error);
+            self.send_apart(frame);
+        } else {
+            self.failures.packets.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends the packets of a merged frame one by one. Happens once, so it may allocate.
+    fn send_apart(&self, frame: &[u8]) {
+        let mut frame = frame.to_vec();
+        let Some((header, bytes)) = frame.split_first_chunk_mut::<VNET_HEADER_BYTES>() else { return };
+        let lost = &self.failures.packets;
+        let split = offload::split(bytes, header, usize::MAX, |packet| {
+            if self.queue.send(&[&WHOLE, packet].concat()).is_err() {
+                lost.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        if split.is_err() {
+            lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// What could not be sent so far.

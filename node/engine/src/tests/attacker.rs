@@ -1,5 +1,6 @@
 //! A peer with a real tunnel key and no manners, and its victim: a real engine.
 
+use super::craft;
 use super::domain::{Domain, Member, now};
 use crate::session::{Door, Kind, Opened, Sealed, Session, classify};
 use crate::*;
@@ -119,14 +120,17 @@ impl Scene {
     /// What the victim makes of a datagram: packets for its host, and datagrams.
     pub fn receive(&self, from: SocketAddr, datagram: &[u8]) -> Caused {
         let mut out = Output::new();
-        self.victim.batch(self.now()).inbound(from, datagram, &mut out);
+        let arrival = Datagram { from, ecn: Ecn::NotEct, bytes: datagram };
+        self.victim.batch(self.now()).inbound([arrival], &mut out);
+        let handshakes: Vec<Handshake> = out.handshakes().copied().collect();
+        handshakes.iter().for_each(|handshake| self.victim.handshake(handshake, self.now(), &mut out));
         split(&out)
     }
 
     /// What the victim makes of a packet that its own host sends.
     pub fn send(&self, packet: &[u8]) -> Caused {
         let mut out = Output::new();
-        self.victim.batch(self.now()).outbound(packet, &mut out);
+        self.victim.batch(self.now()).outbound([&mut craft::frame(packet)[..]], &mut out);
         split(&out)
     }
 
@@ -155,6 +159,16 @@ impl Attacker {
         self.address.v6.into()
     }
 
+    /// Decrypts what the victim sends.
+    pub fn open(&mut self, scene: &Scene, datagram: &[u8]) -> Vec<u8> {
+        let mut room = vec![0; Session::opened_room(datagram.len())];
+        let kind = classify(datagram).unwrap();
+        let opened = self.session.open(self.at, datagram, kind, &mut room, scene.now().mono);
+        let Opened::Packet(len) = opened else { panic!("{opened:?}") };
+        room.truncate(len);
+        room
+    }
+
     pub fn initiation(&mut self, scene: &Scene) -> Vec<u8> {
         let mut room = [0; 256];
         let len = self.session.initiate(&self.door, &mut room, scene.now().mono).unwrap();
@@ -169,12 +183,28 @@ impl Attacker {
     }
 
     pub fn take_answer(&mut self, scene: &Scene, answer: &[u8]) {
+        let confirmation = self.read_answer(scene, answer);
+        assert_eq!(scene.receive(self.at, &confirmation), (Vec::new(), Vec::new()));
+    }
+
+    /// Takes an answer and returns what confirms it.
+    pub fn read_answer(&mut self, scene: &Scene, answer: &[u8]) -> Vec<u8> {
         let kind = classify(answer).unwrap();
         assert!(matches!(kind, Kind::Answer { .. }));
         let mut room = [0; 256];
         let opened = self.session.open(self.at, answer, kind, &mut room, scene.now().mono);
         let Opened::Established(len) = opened else { panic!("{opened:?}") };
-        assert_eq!(scene.receive(self.at, &room[..len]), (Vec::new(), Vec::new()));
+        room[..len].to_vec()
+    }
+
+    /// Takes a cookie, and returns the initiation that bears it, if it causes one.
+    pub fn take_cookie(&mut self, scene: &Scene, cookie: &[u8]) -> Option<Vec<u8>> {
+        let kind = classify(cookie).unwrap();
+        let mut room = [0; 256];
+        let opened = self.session.open(self.at, cookie, kind, &mut room, scene.now().mono);
+        let Opened::Cookie = opened else { return None };
+        let len = self.session.initiate_with_cookie(&self.door, &mut room, scene.now().mono)?;
+        Some(room[..len].to_vec())
     }
 
     /// Encrypts any bytes at all.

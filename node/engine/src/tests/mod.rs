@@ -9,7 +9,12 @@ mod craft;
 #[path = "../../tests/engine/domain.rs"]
 mod domain;
 mod filtering;
+mod floods;
 mod fragments;
 mod handshakes;
+mod idle;
+mod merging;
 mod packets;
+mod path_mtu;
+mod runs;
 mod sources;

@@ -8,7 +8,7 @@
 
 use crate::craft::{ACK, RST, SYN, Segment, tcp, udp};
 use crate::domain::{DAY, Domain, START};
-use crate::net::{DB, Node, WEB, three};
+use crate::net::{DB, Node, WEB, receive, send, three};
 use bulkhead_identity::{Generation, Now, Timestamp};
 use bulkhead_node_engine::*;
 use std::net::IpAddr;
@@ -157,13 +157,13 @@ impl Traffic<'_> {
         let to = 1 - from;
         let [out, back] = outs;
         out.clear();
-        let send = || self.nodes[from].engine.batch(self.now()).outbound(packet, out);
+        let send = || send(&self.nodes[from].engine.batch(self.now()), packet, out);
         let ((), sent_under) = self.judged(from, send);
         let mut arrived = false;
         for (_, datagram) in out.datagrams() {
             back.clear();
             let source = self.nodes[from].endpoint;
-            let receive = || self.nodes[to].engine.batch(self.now()).inbound(source, datagram, back);
+            let receive = || receive(&self.nodes[to].engine, self.now(), source, datagram, back);
             let (_, received_under) = self.judged(to, receive);
             for delivered in back.packets().filter(|packet| service_of(packet).is_some()) {
                 assert_eq!(delivered, packet);

@@ -9,6 +9,28 @@ pub const PSH: u8 = 8;
 pub const ACK: u8 = 16;
 pub const URG: u8 = 32;
 
+/// What a TUN device hands over for a packet that is whole: ten zero bytes (a `virtio_net_hdr`), and the packet.
+pub fn frame(packet: &[u8]) -> Vec<u8> {
+    [&[0; 10], packet].concat()
+}
+
+/// What it hands over for a TCP or UDP packet that is to be cut into segments of `size` bytes of data.
+pub fn superframe(packet: &[u8], size: usize) -> Vec<u8> {
+    let v6 = packet[0] >> 4 == 6;
+    let (start, protocol) = if v6 { (40, packet[6]) } else { (20, packet[9]) };
+    let (kind, header, sum_at) = match (protocol, v6) {
+        (6, false) => (1, 20, 16),
+        (6, true) => (4, 20, 16),
+        _ => (5, 8, 6),
+    };
+    let mut frame = vec![1, kind];
+    for number in [start + header, size, start, sum_at] {
+        frame.extend((number as u16).to_ne_bytes());
+    }
+    frame.extend(packet);
+    frame
+}
+
 /// An IP packet around a transport message, whose checksum is put at `sum_at` if any.
 pub fn ip(from: IpAddr, to: IpAddr, protocol: u8, message: &[u8], sum_at: Option<usize>) -> Vec<u8> {
     let mut message = message.to_vec();
@@ -43,7 +65,7 @@ fn header(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> Vec<u8> {
     }
 }
 
-fn pseudo(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> Vec<u8> {
+pub fn pseudo(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for address in [from, to] {
         match address {

@@ -28,6 +28,8 @@ pub struct Domain {
 pub struct Member {
     pub name: NodeName,
     pub seed: u8,
+    /// Tells members of one seed apart.
+    pub series: u16,
     pub addresses: OverlayAddrs,
     pub labels: Labels,
     pub not_after: Timestamp,
@@ -39,18 +41,35 @@ impl Member {
         Self {
             name: NodeName::parse(name).unwrap(),
             seed: index,
+            series: 0,
             addresses: addresses(index),
             labels: Labels::parse(labels).unwrap(),
             not_after: Timestamp(START.0 + DAY),
         }
     }
 
+    /// Number `number` of any number of members that have nothing of their own but keys, name and addresses.
+    pub fn numbered(number: u16, labels: &str) -> Self {
+        let addresses = OverlayAddrs {
+            v6: Ipv6Addr::new(0xfd00, 1, 2, 1, 0, 0, 0, number),
+            v4: Ipv4Addr::from(0x6441_0000 | u32::from(number)),
+        };
+        Self { series: number, addresses, ..Self::new(&format!("node-{number}"), 0, labels) }
+    }
+
     pub fn tunnel_key(&self) -> TunnelKey {
-        TunnelKey::from_bytes(seed(self.seed, "tunnel"))
+        TunnelKey::from_bytes(self.secret("tunnel"))
     }
 
     pub fn identity_key(&self) -> IdentityKey {
-        IdentityKey::from_seed(seed(self.seed, "identity"))
+        IdentityKey::from_seed(self.secret("identity"))
+    }
+
+    fn secret(&self, what: &str) -> Zeroizing<[u8; 32]> {
+        let mut secret = seed(self.seed, what);
+        // Not at the end, where X25519 clamps.
+        secret[20..22].iter_mut().zip(self.series.to_be_bytes()).for_each(|(byte, more)| *byte ^= more);
+        secret
     }
 }
 

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Most datagrams one step may cause; more is a storm.
 const STORM: usize = 10_000;
+/// IPv4 and UDP, around a datagram.
+const OUTER_HEADERS: usize = 20 + 8;
 
 pub struct Node {
     pub member: Member,
@@ -62,6 +64,8 @@ pub struct Net {
     pub seconds: u64,
     /// How far the wall clock was set back.
     pub set_back: u64,
+    /// The wire loses IP packets that are larger.
+    pub wire_mtu: usize,
 }
 
 impl Net {
@@ -74,7 +78,15 @@ impl Net {
         let mut domain = Domain::new();
         let policy = domain.policy(policy);
         let nodes = members.iter().map(|member| node(&mut domain, member, config.clone())).collect();
-        let mut net = Self { domain, nodes, policy, revocations: Arc::default(), seconds: 100, set_back: 0 };
+        let mut net = Self {
+            domain,
+            nodes,
+            policy,
+            revocations: Arc::default(),
+            seconds: 100,
+            set_back: 0,
+            wire_mtu: usize::MAX,
+        };
         net.sync();
         net
     }
@@ -143,7 +155,7 @@ impl Net {
     /// The host of `node` sends a packet.
     pub fn send(&mut self, node: usize, packet: &[u8]) -> Step {
         let mut out = Output::new();
-        self.nodes[node].engine.batch(self.now()).outbound(packet, &mut out);
+        send(&self.nodes[node].engine.batch(self.now()), packet, &mut out);
         let mut step = Step::default();
         self.collect(node, &mut out, &mut step);
         self.settle(step)
@@ -152,7 +164,7 @@ impl Net {
     /// The same, but the wire keeps what was sent.
     pub fn send_held(&mut self, node: usize, packet: &[u8]) -> Step {
         let mut out = Output::new();
-        self.nodes[node].engine.batch(self.now()).outbound(packet, &mut out);
+        send(&self.nodes[node].engine.batch(self.now()), packet, &mut out);
         let mut step = Step::default();
         self.collect(node, &mut out, &mut step);
         step
@@ -161,7 +173,7 @@ impl Net {
     /// A datagram arrives at `node`, and nothing that it causes goes further.
     pub fn receive_held(&mut self, node: usize, from: SocketAddr, datagram: &[u8]) -> Step {
         let mut out = Output::new();
-        self.nodes[node].engine.batch(self.now()).inbound(from, datagram, &mut out);
+        receive(&self.nodes[node].engine, self.now(), from, datagram, &mut out);
         let mut step = Step::default();
         self.collect(node, &mut out, &mut step);
         step
@@ -199,6 +211,9 @@ impl Net {
     pub fn settle(&mut self, mut step: Step) -> Step {
         let mut underway: VecDeque<Datagram> = step.wire.clone().into();
         while let Some((from, to, datagram)) = underway.pop_front() {
+            if datagram.len() + OUTER_HEADERS > self.wire_mtu {
+                continue;
+            }
             let Some(at) = self.nodes.iter().position(|node| node.endpoint == to) else { continue };
             let caused = self.receive_held(at, from, &datagram);
             underway.extend(caused.wire.iter().cloned());
@@ -219,6 +234,23 @@ pub fn node(domain: &mut Domain, member: &Member, config: Config) -> Node {
         chain,
         changes: Changes::default(),
     }
+}
+
+/// A packet that our host sends.
+pub fn send(batch: &Batch<'_>, packet: &[u8], out: &mut Output) {
+    batch.outbound([&mut craft::frame(packet)[..]], out);
+}
+
+/// A datagram as it comes from the network.
+pub fn arrival(from: SocketAddr, bytes: &[u8]) -> bulkhead_node_engine::Datagram<'_> {
+    bulkhead_node_engine::Datagram { from, ecn: Ecn::NotEct, bytes }
+}
+
+/// A datagram that arrives, and the handshake that it may be part of.
+pub fn receive(engine: &Engine, now: Now, from: SocketAddr, datagram: &[u8], out: &mut Output) {
+    engine.batch(now).inbound([arrival(from, datagram)], out);
+    let handshakes: Vec<Handshake> = out.handshakes().copied().collect();
+    handshakes.iter().for_each(|handshake| engine.handshake(handshake, now, out));
 }
 
 pub const WEB: usize = 0;

@@ -1,0 +1,7 @@
+//! Splitting and merging against packets that are written plainly.
+
+#![allow(clippy::unwrap_used)]
+
+mod craft;
+mod merging;
+mod splitting;
