@@ -26,14 +26,30 @@ impl Coordinator {
     /// # Errors
     /// When either fails.
     pub fn start(lab: &Lab, options: &[&str]) -> Result<Self> {
-        let host = lab.host("hub")?;
+        Self::start_on(lab, lab.host("hub")?, options)
+    }
+
+    /// The same on a host that exists.
+    ///
+    /// # Errors
+    /// When `init` or `serve` fails.
+    pub fn start_on(lab: &Lab, host: Namespace, options: &[&str]) -> Result<Self> {
+        let mut this = Self::initialised(lab, host, options)?;
+        this.serve()?;
+        Ok(this)
+    }
+
+    /// After `init`, before `serve`.
+    ///
+    /// # Errors
+    /// When `init` fails.
+    pub fn initialised(lab: &Lab, host: Namespace, options: &[&str]) -> Result<Self> {
         let folder = lab.folder().join("coordinator");
         std::fs::create_dir(&folder)?;
-        let mut this =
+        let this =
             Self { host, process: None, folder, options: options.iter().map(ToString::to_string).collect() };
         let address = format!("{}:8443", this.host.v4);
         this.tool(&["init", "--trust-domain", "acme.example", "--address", &address])?.success()?;
-        this.serve()?;
         Ok(this)
     }
 

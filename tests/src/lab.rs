@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use crate::namespace::{Namespace, ip};
 
+/// One end of a cable: a host, the interface it gets, and its address there (in a /24).
+pub type End<'a> = (&'a Namespace, &'a str, Ipv4Addr);
+
 /// Hosts and their segment.
 #[derive(Debug)]
 pub struct Lab {
@@ -72,5 +75,34 @@ impl Lab {
         host.ip(&["addr", "add", &format!("{v6}/64"), "dev", "eth0", "nodad"])?;
         host.ip(&["link", "set", "eth0", "up"])?;
         Ok(host)
+    }
+
+    /// A new host without any link: [`Lab::cable`] joins it to others. `v4` is where they reach it.
+    ///
+    /// # Errors
+    /// When the namespace cannot be made.
+    pub fn island(&self, name: &str, v4: Ipv4Addr) -> Result<Namespace> {
+        Namespace::create(format!("bh-{}-{name}", self.id), v4, Ipv6Addr::UNSPECIFIED)
+    }
+
+    /// A veth pair straight from one host to another, past the bridge.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn cable(&self, ends: [End<'_>; 2]) -> Result<()> {
+        let [(left, left_name, _), (right, right_name, _)] = ends;
+        let left_end = ["link", "add", left_name, "netns", left.name(), "type", "veth"];
+        ip(&[&left_end[..], &["peer", "name", right_name, "netns", right.name()]].concat())?;
+        for (host, interface, address) in ends {
+            host.ip(&["addr", "add", &format!("{address}/24"), "dev", interface])?;
+            host.ip(&["link", "set", interface, "up"])?;
+        }
+        Ok(())
+    }
+
+    /// What the names of everything in this lab contain.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 }
