@@ -4,7 +4,7 @@
 mod support;
 
 use bulkhead_protocol::control::{MapUpdate, ToNode};
-use bulkhead_protocol::offload::Offloads;
+use bulkhead_protocol::offload::{Offload, Offloads};
 use bulkhead_protocol::token::Token;
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
@@ -162,6 +162,35 @@ async fn s7_what_was_acknowledged_survives_a_stop_at_any_point_and_the_loss_of_s
     assert_eq!(nodes(&deployment.done("GET", "/api/v1/nodes", None).await), acknowledged);
     deployment.stop().await;
     assert!(deployment.root().join("index.sled").exists(), "rebuilt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offload_that_is_switched_off_is_off_everywhere_at_once_and_after_a_restart() {
+    let mut deployment = Deployment::start().await;
+    let web = deployment.node("web", json!({})).await;
+    let mut link = web.connect(&deployment).await;
+    let told = |message: &ToNode| match message {
+        ToNode::Welcome { offloads_off, .. } => Some(*offloads_off),
+        ToNode::Offloads { off } => Some(*off),
+        _ => None,
+    };
+    assert_eq!(link.until(told).await, Offloads::NONE);
+    deployment.done("PUT", "/api/v1/offloads", Some(json!({ "off": ["udp-gso"] }))).await;
+    let gso = Offloads::NONE.with(Offload::UdpGso);
+    assert_eq!(link.until(told).await, gso);
+    deployment.done("PUT", "/api/v1/nodes/web/offloads", Some(json!({ "off": ["tun-gro"] }))).await;
+    let both = gso.with(Offload::TunGro);
+    assert_eq!(link.until(told).await, both);
+
+    deployment.stop().await;
+    deployment.serve().await;
+    assert_eq!(web.connect(&deployment).await.until(told).await, both);
+    let shown = deployment.done("GET", "/api/v1/offloads", None).await;
+    assert_eq!(
+        shown,
+        json!({ "configured": [], "everywhere": ["udp-gso"], "nodes": { "web": ["tun-gro"] } })
+    );
+    deployment.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 mod admin;
 mod api;
+mod bulk;
 mod churn;
 mod confirm;
 mod craft;
@@ -14,10 +15,13 @@ mod knowledge;
 mod liar;
 mod load;
 mod mesh;
+mod noise;
 mod office;
 mod offline_keys;
+mod offloads;
 mod policy;
 mod questions;
+mod queues;
 mod quickstart;
 mod refusals;
 mod renew;

@@ -200,3 +200,24 @@ fn a_denied_application_learns_at_once() {
     // Without the reset towards its own host it would wait for the whole ten seconds.
     assert!(result.is_err() && started.elapsed() < Duration::from_secs(9), "{result:?}");
 }
+
+#[test]
+fn packets_of_1420_pass_unfragmented_once_the_path_is_known() {
+    let mesh = Mesh::start();
+    let address = mesh.db.v4().to_string();
+    let ping = |payload: &str| {
+        mesh.web.host.run("ping", &["-c1", "-W2", "-Mdo", "-s", payload, &address]).unwrap().ok()
+    };
+    // Each end finds out for itself, and the answer is as long as the question.
+    for (node, other) in [(&mesh.web, &mesh.db), (&mesh.db, &mesh.web)] {
+        until("a path over Ethernet carries 1420", Duration::from_secs(10), || {
+            let status = ping("56").then(|| node.json(&["status"]).unwrap());
+            let peers = status.as_ref().and_then(|status| status["peers"].as_array());
+            peers.is_some_and(|peers| {
+                peers.iter().any(|peer| peer["name"] == other.name.as_str() && peer["mtu"] == 1420)
+            })
+        });
+    }
+    // IPv4 and ICMP headers make 28 more.
+    assert!(ping("1392") && !ping("1393"));
+}

@@ -4,10 +4,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::coordinator::START_LIMIT;
 use crate::{Coordinator, Lab, Namespace, Output, Process, process, program, until, until_some};
+
+/// Offloads that every node of a test does without: `bulkhead up` reads it.
+const OFFLOADS_OFF: &str = "BULKHEAD_OFFLOADS_OFF";
 
 /// An enrolled node, running unless stopped.
 #[derive(Debug)]
@@ -38,7 +41,14 @@ impl Node {
     /// # Errors
     /// When it cannot be made.
     pub fn prepare(lab: &Lab, name: &str) -> Result<Self> {
-        let host = lab.host(name)?;
+        Self::prepare_on(lab, lab.host(name)?, name)
+    }
+
+    /// The same on a host that exists.
+    ///
+    /// # Errors
+    /// When its folder cannot be made.
+    pub fn prepare_on(lab: &Lab, host: Namespace, name: &str) -> Result<Self> {
         let folder = lab.folder().join(name);
         std::fs::create_dir(&folder)?;
         Ok(Self { host, name: name.to_owned(), process: None, folder })
@@ -114,6 +124,24 @@ impl Node {
             std::os::unix::net::UnixStream::connect(&socket).is_ok()
         });
         self.process = Some(process);
+        if args.contains(&"--offloads-off") { Ok(()) } else { self.check_offloads() }
+    }
+
+    /// This run of the tests leaves off what [`OFFLOADS_OFF`] says, and nothing else (`tests/run` goes through all
+    /// combinations): says which, and makes sure of it.
+    #[expect(clippy::print_stdout, reason = "the test's own output")]
+    fn check_offloads(&self) -> Result<()> {
+        let off = std::env::var(OFFLOADS_OFF).unwrap_or_default();
+        println!("{}: offloads off: [{off}]", self.name);
+        let status = self.json(&["status"])?;
+        let offloads = status["node"]["offloads"].as_array().context("status has offloads")?;
+        ensure!(offloads.len() == 4, "four offloads, not {}", offloads.len());
+        for offload in offloads {
+            let (name, state) = (&offload["name"], &offload["state"]);
+            let asked = off.split(',').any(|off| *name == off);
+            ensure!((*state == "off_by_configuration") == asked, "{name} is {state}, and off is [{off}]");
+            ensure!(*state != "failed", "{offload}");
+        }
         Ok(())
     }
 

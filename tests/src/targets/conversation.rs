@@ -14,7 +14,7 @@ use bulkhead_node_engine::{Config, Engine, Output};
 
 use super::deployment::{ACME, DB, NOW, WEB, db_tunnel, web_tunnel};
 use super::ip::{self, What};
-use super::packets::{addresses_of, is_reply, world};
+use super::packets::{self, addresses_of, is_reply, world};
 
 /// Longest script, so that one input does not take a minute.
 const MAX_STEPS: usize = 512;
@@ -113,7 +113,7 @@ impl Scene {
         let packet = host_packet(self.sides[from].me, self.sides[from].peer, kind);
         self.sides[from].sent.push(packet.clone());
         let mut out = Output::new();
-        self.sides[from].engine.batch(self.now).outbound(&packet, &mut out);
+        packets::send(&self.sides[from].engine, self.now, &packet, &mut out);
         self.collect(from, &out, None);
     }
 
@@ -122,7 +122,7 @@ impl Scene {
         let Some(datagram) = self.sides[to].underway.pop_front() else { return };
         let from = self.sides[1 - to].at;
         let mut out = Output::new();
-        self.sides[to].engine.batch(self.now).inbound(from, &datagram.arrives, &mut out);
+        packets::receive(&self.sides[to].engine, self.now, from, &datagram.arrives, &mut out);
         self.collect(to, &out, Some(datagram.is_damaged()));
     }
 

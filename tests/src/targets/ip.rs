@@ -196,8 +196,43 @@ pub(super) fn assert_is_answer(bytes: &[u8], us: &[IpAddr; 2]) {
     }
 }
 
+/// Whether the checksum of the IPv4 header holds, and that of the TCP or UDP message at `at`.
+pub(super) fn sums_hold(bytes: &[u8], at: usize, protocol: u8) -> bool {
+    (bytes[0] >> 4 == 6 || checksum(&bytes[..usize::from(bytes[0] & 0x0f) * 4], 0) == 0)
+        && checksum(&bytes[at..], pseudo_header(bytes, at, protocol)) == 0
+}
+
+/// Gives a TCP or UDP packet without options and extension headers the checksums of its bytes.
+pub(super) fn mend(bytes: &mut [u8]) {
+    let Some(bytes) = claimed_len(bytes).and_then(|len| bytes.get_mut(..len)) else { return };
+    let v6 = bytes.first().is_some_and(|first| first >> 4 == 6);
+    let (protocol_at, at) = if v6 { (6, 40) } else { (9, 20) };
+    let (protocol, sum_at) = match bytes.get(protocol_at) {
+        Some(&TCP) => (TCP, at + 16),
+        Some(&UDP) => (UDP, at + 6),
+        _ => return,
+    };
+    if bytes.len() < sum_at + 2 {
+        return;
+    }
+    if !v6 {
+        bytes[10..12].fill(0);
+        let sum = checksum(&bytes[..20], 0);
+        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    bytes[sum_at..sum_at + 2].fill(0);
+    let sum = checksum(&bytes[at..], pseudo_header(bytes, at, protocol));
+    bytes[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The sum over the pseudo header of the message at `at`, which ends with the packet.
+fn pseudo_header(bytes: &[u8], at: usize, protocol: u8) -> u32 {
+    let addresses = if bytes[0] >> 4 == 6 { &bytes[8..40] } else { &bytes[12..20] };
+    sum(addresses) + (bytes.len() - at) as u32 + u32::from(protocol)
+}
+
 /// The Internet checksum (RFC 1071) over `bytes` and what was summed before.
-fn checksum(bytes: &[u8], before: u32) -> u16 {
+pub(super) fn checksum(bytes: &[u8], before: u32) -> u16 {
     let mut total = before + sum(bytes);
     while total > 0xffff {
         total = (total & 0xffff) + (total >> 16);

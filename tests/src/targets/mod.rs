@@ -10,6 +10,7 @@ mod bundle;
 mod conversation;
 mod deployment;
 mod ip;
+mod offload;
 mod packets;
 mod policy;
 mod seeds;
@@ -18,6 +19,7 @@ mod wire;
 
 pub use bundle::{bundle, slice};
 pub use conversation::conversation;
+pub use offload::{merge, split};
 pub use packets::{datagram, host_packet, packet};
 pub use policy::{hours, policy_text, ports, selector};
 pub use seeds::{Seed, seeds};
@@ -40,6 +42,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("host_packet", host_packet),
     ("hours", hours),
     ("map", map),
+    ("merge", merge),
     ("name", name),
     ("packet", packet),
     ("policy_text", policy_text),
@@ -50,6 +53,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("seal", seal),
     ("selector", selector),
     ("slice", slice),
+    ("split", split),
     ("to_coordinator", to_coordinator),
     ("to_node", to_node),
     ("token", token),

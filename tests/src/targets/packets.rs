@@ -7,8 +7,10 @@ use std::sync::Arc;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use bulkhead_acl::{Direction, Policy, Verdict};
-use bulkhead_identity::{Revocations, TunnelKey, VerifiedIdentity};
-use bulkhead_node_engine::{Config, Engine, Output, PROBE_PORT, PeerEntry, World};
+use bulkhead_identity::{Now, Revocations, TunnelKey, VerifiedIdentity};
+use bulkhead_node_engine::{
+    Config, Datagram, Ecn, Engine, Handshake, Output, PROBE_PORT, PeerEntry, World, limits,
+};
 
 use super::deployment::{ACME, DB, NOW, WALL, WEB, db_tunnel, web_tunnel};
 use super::ip::{self, Plain, What};
@@ -24,7 +26,7 @@ pub fn datagram(data: &[u8]) -> bool {
     let mut answered = false;
     for from in [WEB, SocketAddr::from(([203, 0, 113, 9], 4000))] {
         out.clear();
-        engine.batch(NOW).inbound(from, data, &mut out);
+        receive(&engine, NOW, from, data, &mut out);
         assert_eq!(out.packets().count(), 0, "a packet out of a session that there never was");
         let answers: Vec<_> = out.datagrams().collect();
         assert!(answers.is_empty() || !answered, "a replay was answered");
@@ -42,12 +44,29 @@ pub fn datagram(data: &[u8]) -> bool {
     answered
 }
 
+/// A whole packet from our host.
+pub(super) fn send(engine: &Engine, now: Now, packet: &[u8], out: &mut Output) {
+    // In front of it a `virtio_net_hdr` that asks for nothing.
+    engine.batch(now).outbound([&mut [&[0; 10], packet].concat()[..]], out);
+}
+
+/// A datagram, and the handshake that it may be part of.
+pub(super) fn receive(engine: &Engine, now: Now, from: SocketAddr, bytes: &[u8], out: &mut Output) {
+    engine.batch(now).inbound([Datagram { from, ecn: Ecn::NotEct, bytes }], out);
+    let handshakes: Vec<Handshake> = out.handshakes().copied().collect();
+    handshakes.iter().for_each(|handshake| engine.handshake(handshake, now, out));
+}
+
 /// A packet from our own host: what leaves is that packet, from us to the peer, and permitted; what does not leave
 /// is answered with a correct packet or not at all.
 pub fn host_packet(data: &[u8]) -> bool {
+    if ip::claimed_len(data).is_some_and(|len| len > usize::from(limits::MIN_MTU)) {
+        // TCP is cut to the path: the target `split` judges that.
+        return false;
+    }
     let engine = engine_of_db();
     let mut out = Output::new();
-    engine.batch(NOW).outbound(data, &mut out);
+    send(&engine, NOW, data, &mut out);
     // Without a session the packet waits for one.
     let waits = out.datagrams().count() > 0;
     assert!(out.datagrams().all(|(to, datagram)| to == WEB && datagram.len() == INITIATION));
@@ -60,7 +79,7 @@ pub fn host_packet(data: &[u8]) -> bool {
     flushed.iter().for_each(|inner| assert_may_leave(data, inner));
 
     out.clear();
-    engine.batch(NOW).outbound(data, &mut out);
+    send(&engine, NOW, data, &mut out);
     let sent: Vec<_> = out.datagrams().filter_map(|(_, datagram)| web.open(datagram)).collect();
     // The second of two equal fragments is an overlap.
     assert!(sent.len() == flushed.len() || ip::piece(data).is_some(), "a session makes a difference");
@@ -97,12 +116,12 @@ pub fn packet(data: &[u8]) -> bool {
     for (ours, bytes) in records(data) {
         out.clear();
         if ours {
-            engine.batch(NOW).outbound(bytes, &mut out);
+            send(&engine, NOW, bytes, &mut out);
             host.opened.extend(out.datagrams().filter_map(|(_, datagram)| web.open(datagram)));
             assert_answers(&out);
         } else {
             let sealed = web.seal(bytes);
-            engine.batch(NOW).inbound(WEB, &sealed, &mut out);
+            receive(&engine, NOW, WEB, &sealed, &mut out);
             out.packets().for_each(|delivered| host.take(delivered, bytes, &engine));
             // Engines answer each other's probes, and nothing else.
             for reply in out.datagrams().filter_map(|(_, datagram)| web.open(datagram)) {
@@ -198,7 +217,8 @@ fn permits(direction: Direction, service: bulkhead_acl::Service) -> bool {
     matches!(permit.verdict(direction, service, WALL), Verdict::Allow(_))
 }
 
-fn records(data: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
+/// Records of two bytes of length, whose first bit is a flag, and as many bytes.
+pub(super) fn records(data: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     let mut rest = data;
     std::iter::from_fn(move || {
         let (header, tail) = rest.split_first_chunk::<2>()?;
@@ -263,7 +283,7 @@ impl Attacker {
     /// Shakes hands; the packets that had waited for it.
     fn connect(&mut self, engine: &Engine) -> Vec<Vec<u8>> {
         let mut out = Output::new();
-        engine.batch(NOW).inbound(WEB, &self.initiation(), &mut out);
+        receive(engine, NOW, WEB, &self.initiation(), &mut out);
         let response = out.datagrams().next().expect("the peer's handshake is answered").1.to_vec();
         let TunnResult::WriteToNetwork(keepalive) =
             self.tunnel.decapsulate(None, &response, &mut self.buffer)
@@ -271,7 +291,7 @@ impl Attacker {
             panic!("no session with the peer");
         };
         out.clear();
-        engine.batch(NOW).inbound(WEB, keepalive, &mut out);
+        receive(engine, NOW, WEB, keepalive, &mut out);
         assert!(engine.peer(ACME.web.name(), NOW).is_some_and(|web| web.connected));
         out.datagrams().filter_map(|(_, datagram)| self.open(datagram)).collect()
     }

@@ -47,6 +47,7 @@ pub fn seeds(target: &str) -> Vec<Seed> {
             ("lord_howe", "Sun 01:30-02:30 Australia/Lord_Howe"),
         ]),
         "map" => vec![("snapshot_and_deltas", map_updates().iter().flat_map(framed).collect())],
+        "merge" => trains(),
         "name" => texts(&[
             ("trust_domain", "acme.example"),
             ("labels", "env=prod,idp.group=sre,role=web"),
@@ -61,6 +62,7 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         "seal" => seals(),
         "selector" => selectors(),
         "slice" => slices(),
+        "split" => superpackets(),
         "to_coordinator" => bodies(&to_coordinator()),
         "to_node" => bodies(&to_node()),
         "token" => tokens(),
@@ -251,6 +253,8 @@ fn api_bodies() -> Vec<Seed> {
         ("staged", r#"{"sources":{},"confirm_within":300,"overrides":{"failing_tests":true}}"#),
         ("trust_apply", r#"{"document":"AQID","overrides":{"policy":true}}"#),
         ("set_seal", r#"{"seal":"AQID"}"#),
+        ("switch_offloads", r#"{"off":["udp-gso","tun-gro"],"on":["udp-gro"]}"#),
+        ("offloads_off", r#"{"configured":[],"everywhere":["tun-tso"],"nodes":{"web":["udp-gso"]}}"#),
         ("confirm", r#"{"generation":4,"without":["web"]}"#),
         (
             "flows",
@@ -346,6 +350,65 @@ fn host_packets() -> Vec<Seed> {
     let first = [&[47, 0, 0, 1, 0, 0, 0, 9][..], &[0; 16]].concat();
     seeds.push(("fragment_v6", v6(ip::FRAGMENT, &first)));
     seeds
+}
+
+/// A vnet header (flags, kind, length of headers, size, start and offset of the checksum), an MTU and a packet.
+fn superpackets() -> Vec<Seed> {
+    let (me, peer) = (addresses_of(&ACME.db), addresses_of(&ACME.web));
+    let payload: Vec<u8> = (0..300u16).map(|i| (i % 251) as u8).collect();
+    let tcp = [ip::tcp(40_000, 443, ip::ACK | 8), payload.clone()].concat();
+    let udp = ip::udp(40_000, 5050, &payload);
+    let asks = |flags, kind, numbers: [u16; 4], mtu: u16, packet: &[u8]| {
+        let numbers = numbers.map(u16::to_ne_bytes).concat();
+        [&[flags, kind][..], &numbers, &mtu.to_be_bytes(), packet].concat()
+    };
+    let packet = |v: usize, protocol, payload: &[u8]| ip::packet(me[v], peer[v], protocol, payload);
+    let options = [&[ip::TCP, 0, 1, 4, 0, 0, 0, 0][..], &tcp].concat();
+    let mut long = packet(0, ip::TCP, &tcp);
+    ip::mend(&mut long);
+    vec![
+        ("tcp", asks(1, 1, [40, 100, 20, 16], 1420, &packet(0, ip::TCP, &tcp))),
+        ("tcp_v6", asks(1, 4, [60, 100, 40, 16], 1420, &packet(1, ip::TCP, &tcp))),
+        ("tcp_ecn_shorter_path", asks(1, 0x84, [60, 200, 40, 16], 150, &packet(1, ip::TCP, &tcp))),
+        ("tcp_behind_options", asks(1, 4, [68, 100, 48, 16], 1420, &packet(1, 60, &options))),
+        ("udp", asks(1, 5, [28, 100, 20, 6], 1420, &packet(0, ip::UDP, &udp))),
+        ("udp_v6", asks(1, 5, [48, 100, 40, 6], 1420, &packet(1, ip::UDP, &udp))),
+        ("checksum", asks(1, 0, [0, 0, 20, 6], 1420, &packet(0, ip::UDP, &udp))),
+        ("whole", asks(0, 0, [0; 4], 1420, &long)),
+        ("too_long", asks(0, 0, [0; 4], 150, &long)),
+    ]
+}
+
+/// Records of `merge`: packets of one flow, given right checksums, and one that does not belong.
+fn trains() -> Vec<Seed> {
+    let (me, peer) = (addresses_of(&ACME.db), addresses_of(&ACME.web));
+    let payload = [0x5a; 40];
+    let record = |packet: &[u8]| [&(packet.len() as u16 | 0x8000).to_be_bytes(), packet].concat();
+    let train = |v: usize, protocol: u8| -> Vec<u8> {
+        let segment = |i: u8| {
+            let mut message = if protocol == ip::TCP {
+                [&ip::tcp(443, 40_000, ip::ACK)[..], &payload].concat()
+            } else {
+                ip::udp(443, 40_000, &payload)
+            };
+            if protocol == ip::TCP {
+                message[7] += i * payload.len() as u8;
+            }
+            let mut packet = ip::packet(peer[v], me[v], protocol, &message);
+            if v == 0 {
+                packet[5] += i;
+            }
+            record(&packet)
+        };
+        let stranger = record(&ip::packet(peer[v], me[v], ip::TCP, &ip::tcp(443, 40_001, ip::ACK)));
+        [segment(0), segment(1), segment(2), stranger, segment(3), segment(4)].concat()
+    };
+    vec![
+        ("tcp", train(0, ip::TCP)),
+        ("tcp_v6", train(1, ip::TCP)),
+        ("udp", train(0, ip::UDP)),
+        ("udp_v6", train(1, ip::UDP)),
+    ]
 }
 
 /// Records of `packet`: a peer's opening packets, a reply to our host, an error about it, and fragments.

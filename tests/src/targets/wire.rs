@@ -136,6 +136,8 @@ pub fn api_body(data: &[u8]) -> bool {
         json_again::<admin::Login>,
         json_again::<admin::CreateToken>,
         json_again::<admin::SetLabels>,
+        json_again::<admin::SwitchOffloads>,
+        json_again::<admin::OffloadsOff>,
         json_again::<admin::Revoke>,
         json_again::<admin::PolicyText>,
         json_again::<admin::Rollback>,
