@@ -36,8 +36,18 @@ impl Rogue {
         Self { socket, tunnel, victim: SocketAddr::from((victim.host.v4, 51820)) }
     }
 
-    /// Tries to shake hands until `limit`; whether the victim answered with anything at all.
+    /// Tries to shake hands until `limit`; whether there is a session then.
     pub(crate) fn handshake(&mut self, limit: Duration) -> bool {
+        // The victim may have had something to say to the node whose key this is.
+        self.knock(limit, |tunnel| tunnel.time_since_last_handshake().is_some())
+    }
+
+    /// The same; whether the victim answered with anything at all.
+    pub(crate) fn is_answered(&mut self, limit: Duration) -> bool {
+        self.knock(limit, |_| true)
+    }
+
+    fn knock(&mut self, limit: Duration, enough: impl Fn(&Tunn) -> bool) -> bool {
         let deadline = Instant::now() + limit;
         let mut buffer = [0; 2048];
         while Instant::now() < deadline {
@@ -46,8 +56,10 @@ impl Rogue {
             {
                 self.socket.send_to(packet, self.victim).unwrap();
             }
-            if self.receive() {
-                return true;
+            while self.receive() && Instant::now() < deadline {
+                if enough(&self.tunnel) {
+                    return true;
+                }
             }
         }
         false

@@ -69,7 +69,7 @@ fn the_intruders_handshakes_get_no_answer() {
     let mut mesh = Mesh::start();
     mesh.intruder.kill();
     let mut rogue = Rogue::new(&mesh.intruder, &mesh.db, &mesh.web);
-    assert!(!rogue.handshake(Duration::from_secs(5)), "silence for a key that the policy does not permit");
+    assert!(!rogue.is_answered(Duration::from_secs(5)), "silence for a key that the policy does not permit");
     // The same program with a permitted key is answered: the silence above was not the test's mistake.
     let map = mesh.web.state().join("map.cbor");
     assert!(map.exists());
