@@ -13,15 +13,17 @@
 //!
 //! Two files tell the two ways from top to bottom; start there:
 //!
-//! - `outbound.rs`: TUN -> headers -> source is mine -> peer -> flow or verdict -> session -> datagram;
-//! - `inbound.rs`: datagram -> session -> decrypt -> headers -> source is the peer's -> mine -> flow or
-//!   verdict -> TUN.
+//! - `outbound.rs`: TUN -> headers -> source is mine -> peer -> flow or verdict, once for all segments -> cut to the
+//!   path -> session -> datagrams;
+//! - `inbound.rs`: datagram -> session -> decrypt -> headers -> source is the peer's -> mine -> the run of its flow -> flow
+//!   or verdict, once for the run -> TUN.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `engine.rs`, `timers.rs`, `apply.rs` | the switchboard; what time does; what a new world does |
 //! | `snapshot.rs`, `peer.rs` | who is who; one peer behind its lock |
-//! | `session.rs`, `sources.rs`, `waiting.rs`, `path.rs` | WireGuard and what boringtun leaves to us |
+//! | `session.rs`, `handshake.rs`, `sources.rs`, `waiting.rs`, `path.rs` | WireGuard and what boringtun leaves to us |
+//! | `output.rs` | what is to be sent: trains, frames, handshakes for the thread that has time |
 //! | `pathmtu.rs`, `discovery.rs` | how large a packet a path carries, found out by probes |
 //! | `packet.rs`, `transport.rs`, `address.rs` | strict reading of packets |
 //! | `filter.rs`, `flow.rs`, `tcp.rs`, `fragment.rs` | the verdict |
@@ -34,7 +36,8 @@
 //! # Threads
 //!
 //! [`Engine`] is `Sync`. A data thread makes a [`Batch`] per read: that loads the snapshot once, without a
-//! lock. What changes per peer is behind that peer's own lock, held for one packet. [`Engine::apply`] is
+//! lock. What changes per peer is behind that peer's own lock, held for a visit: packets of one peer in
+//! a row, at most [`limits::MAX_PACKETS_UNDER_LOCK`]. Exchanges of keys are for another thread ([`Engine::handshake`]). [`Engine::apply`] is
 //! called by the one control task and disturbs only the peers that it changes. In steady state nothing is
 //! allocated per packet (a new flow, a fragmented datagram and a packet that waits for a handshake do allocate);
 //! each thread has its [`Output`].

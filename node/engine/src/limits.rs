@@ -17,7 +17,7 @@ pub const PADDING: usize = 16;
 /// The largest WireGuard control message, a handshake initiation.
 pub const HANDSHAKE_BYTES: usize = 148;
 
-/// Datagrams that one send may carry (the kernel's `UDP_MAX_SEGMENTS` before Linux 6.9).
+/// Datagrams that one send may carry (the kernel's `UDP_MAX_SEGMENTS` before Linux 6.10).
 pub const MAX_TRAIN_DATAGRAMS: usize = 64;
 /// Bytes that one send may carry: the payload of the largest IPv4 datagram.
 pub const MAX_TRAIN_BYTES: usize = 65_507;

@@ -1,7 +1,8 @@
 //! Performs what the engine decided: datagrams to the network, packets to the host.
 //!
-//! Property: an error while sending costs that packet and moves a counter; it never stops the thread, is never
-//! retried in place, and is never logged per packet (G9). And what was decided before a change of the world is sent
+//! Property: an error while sending costs what was sent and moves a counter; it never stops the thread and is never logged
+//! per packet (G9). Sent again is only what the kernel could not take in one piece, datagram by datagram, and, once for a
+//! card that is behind, what it had no room for. And what was decided before a change of the world is sent
 //! before [`Transmit::settle`] returns, so that whoever promises something after it promises the truth (P2).
 
 use crate::device::queue::Queue;
