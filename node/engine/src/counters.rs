@@ -81,7 +81,8 @@ reasons! {
     CookieAsked = "cookie_asked",
     /// A handshake message that came while too many waited for their turn.
     HandshakeBacklog = "handshake_backlog",
-    /// A datagram marked for congestion, around a packet whose transport does not know such marks (RFC 6040).
+    /// Congestion, on the way (RFC 6040) or in our host's own queue, around a packet whose transport does not know marks of
+    /// it: losing it tells its sender.
     Congested = "congested",
     /// A peer entry whose certificate does not verify.
     RefusedCertificate = "refused_certificate",

@@ -22,6 +22,7 @@ use crate::{handshake, outbound};
 use arc_swap::{ArcSwap, Guard};
 use bulkhead_acl::{Direction, Service, Verdict};
 use bulkhead_identity::{NodeName, Now, TunnelKey, VerifiedIdentity};
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -103,7 +104,7 @@ impl Engine {
     pub fn batch(&self, now: Now) -> Batch<'_> {
         let snapshot = self.snapshot.load();
         let open = snapshot.me_at(now).is_some();
-        Batch { engine: self, snapshot, now, open }
+        Batch { engine: self, snapshot, now, open, congested: Cell::new(false) }
     }
 
     /// Takes the next step of a handshake: an exchange of keys, which takes longer than a data thread may. `out` gets
@@ -225,6 +226,8 @@ pub struct Batch<'e> {
     pub(crate) now: Now,
     /// Our own certificate, the policy and the trust document are valid.
     pub(crate) open: bool,
+    /// The next packet of a bulk stream is to be told that the queue it came through is long.
+    pub(crate) congested: Cell<bool>,
 }
 
 /// A datagram as it came from the network.
@@ -244,6 +247,12 @@ impl Batch<'_> {
     /// frames are scratch space afterwards.
     pub fn outbound<'f>(&self, frames: impl IntoIterator<Item = &'f mut [u8]>, out: &mut Output) {
         outbound::outbound(self, frames, out);
+    }
+
+    /// The queue that the frames come from is long (see [`Backlog`](crate::Backlog)): the next packet of a bulk stream is
+    /// marked, if its transport knows such marks (RFC 3168), or loses its first segment.
+    pub fn tell_congestion(&self) {
+        self.congested.set(true);
     }
 
     /// Takes datagrams from the UDP socket. `out` gets the packets that were in them, and handshake messages for

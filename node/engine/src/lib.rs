@@ -30,6 +30,7 @@
 //! | `answer.rs` | what our own host is told in place of a packet |
 //! | `offload/` | superpackets: splitting what the kernel hands over, merging what it takes |
 //! | `ecn.rs` | marks of congestion, from the outer header to the inner one and back |
+//! | `backlog.rs` | when a queue has grown too long |
 //! | `probe.rs` | questions from engine to engine, inside the session |
 //! | `limits.rs`, `counters.rs` | every bound, and a counter for every refusal |
 //!
@@ -50,6 +51,7 @@ pub mod offload;
 mod address;
 mod answer;
 mod apply;
+mod backlog;
 mod bucket;
 mod config;
 mod counters;
@@ -81,6 +83,7 @@ mod transport;
 mod waiting;
 mod world;
 
+pub use backlog::Backlog;
 pub use config::Config;
 pub use counters::{Counters, Reason};
 pub use ecn::{Congested, Ecn};

@@ -149,3 +149,12 @@ pub const MTU_RAISE_TIMER: Duration = Duration::from_secs(600);
 pub const TICK: Duration = Duration::from_millis(250);
 /// The pause between handshake attempts that only keepalive asks for.
 pub const KEEPALIVE_RETRY: Duration = Duration::from_secs(30);
+
+/// What may have waited in the queue of the interface before a stream is told: ten superpackets, about a millisecond
+/// of sealing.
+pub const BACKLOG_BYTES: usize = 10 * 65_536;
+/// Between one packet that is told and the next: as long as most round trips, so that the sender has heard (CoDel's
+/// interval, RFC 8289, section 4.3).
+pub const BACKLOG_INTERVAL: Duration = Duration::from_millis(100);
+/// Data of a stream below this fills no packet: its sender is not the one that fills the queue.
+pub const BULK_BYTES: usize = 1000;

@@ -11,7 +11,7 @@ use crate::discovery;
 use crate::ecn::Ecn;
 use crate::engine::Batch;
 use crate::filter::Turn;
-use crate::limits::{MAX_PACKETS_UNDER_LOCK, MAX_WAITING_PACKETS};
+use crate::limits::{BULK_BYTES, MAX_PACKETS_UNDER_LOCK, MAX_WAITING_PACKETS};
 use crate::offload::split::{Split, complete_checksum};
 use crate::offload::{self, Malformed, Refused, Request, Segments, VNET_HEADER_BYTES};
 use crate::packet::{self, Packet};
@@ -124,6 +124,7 @@ fn pass(
     if is_reserved(packet) {
         return Err(Reason::ReservedPort);
     }
+    let dropped = is_bulk(packet) && batch.congested.replace(false) && !mark(bytes);
     let cut = fit(asked, bytes, packet, discovery::limit(batch, state));
     let traffic = match &cut {
         Ok(Some(split)) => Traffic { packets: split.segments() as u64, bytes: split.bytes() as u64 },
@@ -131,8 +132,15 @@ fn pass(
     };
     state.judge_outbound(packet, traffic, batch.now, batch.engine.picks_up(batch.now), turn)?;
     match cut {
+        Ok(None) if dropped => Err(Reason::Congested),
         Ok(None) => send(batch, state, bytes, out),
-        Ok(Some(split)) => send_cut(batch, state, split, bytes, out),
+        Ok(Some(mut split)) => {
+            if dropped {
+                batch.count(Reason::Congested);
+                split.next(bytes);
+            }
+            send_cut(batch, state, split, bytes, out)
+        }
         Err(Refused::Malformed) => Err(Reason::Malformed),
         Err(Refused::TooLong) => {
             let fits_interface = fit(asked, bytes, packet, batch.engine.config.mtu).is_ok();
@@ -149,6 +157,22 @@ fn fit(asked: Option<Segments>, bytes: &[u8], packet: &Packet, mtu: u16) -> Resu
         Some(asked) => Split::new(packet, bytes, asked, mtu).map(Some),
         None if packet.len <= mtu => Ok(None),
         None => Split::resegment_tcp(packet, bytes, mtu).map(Some),
+    }
+}
+
+/// Whether the packet is data of a bulk stream, whose sender slows down when it is told.
+fn is_bulk(packet: &Packet) -> bool {
+    matches!(packet.transport, Transport::Tcp(segment) if segment.extent as usize >= BULK_BYTES)
+}
+
+/// Tells a transport that knows the mark; whether it does.
+fn mark(bytes: &mut [u8]) -> bool {
+    match Ecn::of(bytes) {
+        Ecn::NotEct => false,
+        Ecn::Ect0 | Ecn::Ect1 | Ecn::Ce => {
+            Ecn::Ce.set(bytes);
+            true
+        }
     }
 }
 
@@ -283,5 +307,6 @@ fn is_quiet(reason: Reason) -> bool {
             | Reason::NoEndpoint
             | Reason::TooBig
             | Reason::PathUnknown
+            | Reason::Congested
     )
 }

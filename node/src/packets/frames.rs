@@ -47,6 +47,11 @@ impl Frames {
         Ok(false)
     }
 
+    /// Bytes read in this round.
+    pub(crate) fn bytes(&self) -> usize {
+        self.ends[..self.count].last().copied().unwrap_or(0)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -13,7 +13,7 @@ use crate::packets::socket::Inbox;
 use crate::packets::threads::Shared;
 use crate::packets::transmit::Transmit;
 use crate::sys;
-use bulkhead_node_engine::{Handshake, Merge, Output};
+use bulkhead_node_engine::{Backlog, Handshake, Merge, Output};
 use bulkhead_protocol::offload::{Offload, Offloads};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -45,25 +45,20 @@ pub(crate) struct Worker {
     frames: Frames,
     out: Output,
     offloads: Option<Offloads>,
+    backlog: Backlog,
 }
 
 impl Worker {
     pub(crate) fn new(shared: Shared, transmit: Transmit, handshakes: SyncSender<Handshake>) -> Self {
         let (inbox, frames, out) = (Inbox::new(), Frames::new(), Output::new());
-        Self { shared, transmit, handshakes, inbox, frames, out, offloads: None }
+        Self { shared, transmit, handshakes, inbox, frames, out, offloads: None, backlog: Backlog::default() }
     }
 
     /// Moves packets until told to stop, or the interface is gone.
     pub(crate) fn run(mut self) {
-        let (mut inside, mut outside) = (Round::Drained, Round::Drained);
+        let (mut inside, mut outside) = (Round::More, Round::More);
         while !self.shared.stopping() {
             self.heed_switches();
-            if (inside, outside) == (Round::Drained, Round::Drained) {
-                (inside, outside) = match self.wait() {
-                    Ok(ready) => ready,
-                    Err(error) => return tracing::error!(%error, "cannot wait for packets"),
-                };
-            }
             if inside == Round::More {
                 inside = self.inbound();
             }
@@ -73,6 +68,12 @@ impl Worker {
                     // The interface is gone: `down` removed it, or someone else did.
                     Err(_) if self.shared.stopping() => return,
                     Err(error) => return tracing::error!(%error, "the interface cannot be read"),
+                };
+            }
+            if (inside, outside) == (Round::Drained, Round::Drained) {
+                (inside, outside) = match self.wait() {
+                    Ok(ready) => ready,
+                    Err(error) => return tracing::error!(%error, "cannot wait for packets"),
                 };
             }
         }
@@ -133,10 +134,17 @@ impl Worker {
     /// Host to network.
     fn outbound(&mut self) -> io::Result<Round> {
         let drained = self.frames.fill(&self.transmit.queue)?;
+        let now = self.shared.clock.now();
+        let long = self.backlog.read(self.frames.bytes(), drained, now.mono);
         if !self.frames.is_empty() {
-            let (engine, clock, frames) = (&self.shared.engine, &self.shared.clock, &mut self.frames);
-            self.transmit
-                .carry(&mut self.out, |out| engine.batch(clock.now()).outbound(frames.iter_mut(), out));
+            let (engine, frames) = (&self.shared.engine, &mut self.frames);
+            self.transmit.carry(&mut self.out, |out| {
+                let batch = engine.batch(now);
+                if long {
+                    batch.tell_congestion();
+                }
+                batch.outbound(frames.iter_mut(), out);
+            });
         }
         Ok(if drained { Round::Drained } else { Round::More })
     }

@@ -208,3 +208,69 @@ fn traffic(net: &Net, node: usize) -> (Traffic, Traffic) {
 fn difference(after: Traffic, before: Traffic) -> (u64, u64) {
     (after.packets - before.packets, after.bytes - before.bytes)
 }
+
+/// A frame that asks for nothing, around a packet.
+fn whole(packet: &[u8]) -> Vec<u8> {
+    [&[0; 10], packet].concat()
+}
+
+/// What reaches db's host of frames that web's host sends in one batch, with its queue too long.
+fn sent_from_a_long_queue(net: &mut Net, mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut out = Output::new();
+    let batch = net.nodes[WEB].engine.batch(net.now());
+    batch.tell_congestion();
+    batch.outbound(frames.iter_mut().map(|frame| &mut frame[..]), &mut out);
+    drop(batch);
+    let from = net.nodes[WEB].endpoint;
+    let wire = out.datagrams().map(|(to, datagram)| (from, to, datagram.to_vec())).collect();
+    let step = net.settle(Step { wire, ..Step::default() });
+    step.at(DB).into_iter().map(<[u8]>::to_vec).collect()
+}
+
+#[test]
+fn of_a_long_queue_the_first_bulk_stream_is_told_once() {
+    for v6 in [false, true] {
+        let mut net = over(1500);
+        let next = stream(&mut net, v6);
+        let (web, db) = ends(&net, v6);
+        let bytes = data(3 * 1200);
+        let congested = net.counter(WEB, Reason::Congested);
+
+        // Neither a key stroke nor a datagram fills the queue; of two superpackets only the first is told.
+        let (line, datagram) =
+            (tcp(Segment { data: b"ls", ..next }), udp((web, 1), (db, 53), &bytes[..1200]));
+        let bulk = |sequence| tcp(Segment { sequence, data: &bytes, ..next });
+        let arrived = sent_from_a_long_queue(
+            &mut net,
+            vec![whole(&line), whole(&datagram), superframe(&bulk(11), 1200), superframe(&bulk(3611), 1200)],
+        );
+        assert_eq!(arrived.len(), 2 + 2 + 3, "one segment is lost");
+        assert_eq!(arrived[..2], [line, datagram]);
+        let at = if v6 { 44 } else { 24 };
+        assert_eq!(arrived[2][at..at + 4], 1211_u32.to_be_bytes(), "it was the first");
+        assert_eq!(net.counter(WEB, Reason::Congested), congested + 1);
+
+        // A stream that knows the marks loses nothing.
+        let able = |sequence| {
+            let mut packet = bulk(sequence);
+            Ecn::Ect0.set(&mut packet);
+            packet
+        };
+        let arrived = sent_from_a_long_queue(
+            &mut net,
+            vec![superframe(&able(7211), 1200), superframe(&able(10_811), 1200)],
+        );
+        let marks: Vec<Ecn> = arrived.iter().map(|packet| Ecn::of(packet)).collect();
+        assert_eq!(marks, [[Ecn::Ce; 3], [Ecn::Ect0; 3]].concat());
+
+        // One packet that is no superpacket can be told as well.
+        let single = tcp(Segment { sequence: 14_411, data: &bytes[..1200], ..next });
+        assert!(sent_from_a_long_queue(&mut net, vec![whole(&single)]).is_empty());
+        assert_eq!(net.counter(WEB, Reason::Congested), congested + 2);
+        assert_eq!(
+            net.send_frame(WEB, &whole(&single)).at(DB),
+            [&single[..]],
+            "and is taken when it comes again"
+        );
+    }
+}
