@@ -5,4 +5,5 @@ pub(crate) mod offload;
 pub(crate) mod socket;
 pub(crate) mod threads;
 pub(crate) mod transmit;
+pub(crate) mod watch;
 pub(crate) mod worker;

@@ -164,6 +164,11 @@ impl Inbox {
         self.filled < RECEIVES
     }
 
+    /// Bytes received.
+    pub(crate) fn bytes(&self) -> usize {
+        self.meta.iter().take(self.filled).map(|meta| meta.len).sum()
+    }
+
     /// What was received, datagram by datagram.
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         let received = self.bytes.chunks_exact(RECEIVE_BYTES).zip(&self.meta).take(self.filled);

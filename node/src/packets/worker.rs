@@ -12,18 +12,17 @@ use crate::packets::frames::Frames;
 use crate::packets::socket::Inbox;
 use crate::packets::threads::Shared;
 use crate::packets::transmit::Transmit;
+use crate::packets::watch::Watch;
 use crate::sys;
 use bulkhead_node_engine::{Backlog, Handshake, Merge, Output};
 use bulkhead_protocol::offload::{Offload, Offloads};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use std::io;
+use std::mem;
+use std::os::fd::AsFd;
 use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
-/// How long a thread sleeps at most before it looks whether it is to stop. Stopping normally wakes it.
-const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// A pause after an error that is not the end, so that one that persists does not take the CPU.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,12 +45,16 @@ pub(crate) struct Worker {
     out: Output,
     offloads: Option<Offloads>,
     backlog: Backlog,
+    watch: Watch,
+    /// Bytes moved since the last wait.
+    moved: usize,
 }
 
 impl Worker {
     pub(crate) fn new(shared: Shared, transmit: Transmit, handshakes: SyncSender<Handshake>) -> Self {
         let (inbox, frames, out) = (Inbox::new(), Frames::new(), Output::new());
-        Self { shared, transmit, handshakes, inbox, frames, out, offloads: None, backlog: Backlog::default() }
+        let (backlog, watch) = (Backlog::default(), Watch::default());
+        Self { shared, transmit, handshakes, inbox, frames, out, offloads: None, backlog, watch, moved: 0 }
     }
 
     /// Moves packets until told to stop, or the interface is gone.
@@ -79,20 +82,12 @@ impl Worker {
         }
     }
 
-    /// Sleeps until there is something to read, or it is time to stop.
-    fn wait(&self) -> io::Result<(Round, Round)> {
-        let mut watched = [
-            PollFd::new(&*self.transmit.socket, PollFlags::IN),
-            PollFd::new(&*self.transmit.queue, PollFlags::IN),
-            PollFd::new(&self.shared.wake, PollFlags::IN),
-        ];
-        match poll(&mut watched, Some(&PATIENCE)) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok((Round::Drained, Round::Drained)),
-            Err(errno) => return Err(errno.into()),
-        }
-        let round = |at: usize| if watched[at].revents().is_empty() { Round::Drained } else { Round::More };
-        Ok((round(0), round(1)))
+    /// Waits until there is something to read, or it is time to look whether to stop.
+    fn wait(&mut self) -> io::Result<(Round, Round)> {
+        let sources = [self.transmit.socket.as_fd(), self.transmit.queue.as_fd(), self.shared.wake.as_fd()];
+        let [socket, queue, _] = self.watch.wait(sources, mem::take(&mut self.moved))?;
+        let round = |readable| if readable { Round::More } else { Round::Drained };
+        Ok((round(socket), round(queue)))
     }
 
     /// Network to host.
@@ -100,6 +95,7 @@ impl Worker {
         if let Err(error) = self.transmit.socket.receive(&mut self.inbox) {
             return self.cannot_receive(&error);
         }
+        self.moved += self.inbox.bytes();
         let (engine, clock, inbox) = (&self.shared.engine, &self.shared.clock, &self.inbox);
         let handshakes = &self.handshakes;
         self.transmit.carry(&mut self.out, |out| {
@@ -134,6 +130,7 @@ impl Worker {
     /// Host to network.
     fn outbound(&mut self) -> io::Result<Round> {
         let drained = self.frames.fill(&self.transmit.queue)?;
+        self.moved += self.frames.bytes();
         let now = self.shared.clock.now();
         let long = self.backlog.read(self.frames.bytes(), drained, now.mono);
         if !self.frames.is_empty() {
