@@ -9,8 +9,10 @@ use bulkhead_tests::Namespace;
 
 use crate::echo::Trips;
 
-/// What our own nodes wait before they ask again, also when they were asked for a cookie.
+/// What our own nodes wait before they ask again. When they are asked for a cookie they do not wait.
 const RETRY: Duration = Duration::from_secs(1);
+/// The first byte of a cookie reply (whitepaper, section 5.4.7).
+const COOKIE_REPLY: u8 = 3;
 /// Whoever is not answered by then counts with this.
 const GIVEN_UP: Duration = Duration::from_secs(10);
 /// From one handshake to the next: one source may send ten a second.
@@ -54,7 +56,12 @@ fn one(host: &Namespace, secret: [u8; 32], victim: [u8; 32], address: SocketAddr
         }
         // From whichever of its addresses is nearest to us.
         let Ok((length, _)) = socket.recv_from(&mut datagram) else { continue };
-        // The answer to a response is a keepalive, which confirms the session; to a cookie there is none.
+        if datagram[..length].first() == Some(&COOKIE_REPLY) {
+            tunnel.decapsulate(None, &datagram[..length], &mut buffer);
+            asked = None;
+            continue;
+        }
+        // The answer to a response is a keepalive, which confirms the session.
         if let TunnResult::WriteToNetwork(confirmation) =
             tunnel.decapsulate(None, &datagram[..length], &mut buffer)
         {

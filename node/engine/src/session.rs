@@ -26,8 +26,9 @@
 use crate::Reason;
 use crate::bucket::{Bucket, Rate};
 use crate::limits::{
-    COOKIES_PER_SECOND, DATA_OVERHEAD, HANDSHAKE_BYTES, HANDSHAKES_PER_SECOND, INITIATION_RETRY, PADDING,
-    REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, UNCONFIRMED_BURST, UNCONFIRMED_REFILL,
+    COOKIE_BURST, COOKIE_REFILL, COOKIES_PER_SECOND, DATA_OVERHEAD, HANDSHAKE_BYTES, HANDSHAKES_PER_SECOND,
+    INITIATION_RETRY, PADDING, REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, SOURCE_BURST, SOURCE_REFILL,
+    UNCONFIRMED_BURST, UNCONFIRMED_REFILL,
 };
 use crate::sources::Sources;
 use boringtun::noise::errors::WireGuardError;
@@ -38,9 +39,11 @@ use boringtun::x25519::PublicKey;
 use bulkhead_identity::{TunnelKey, TunnelPublicKey};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+const PROVEN: Rate = Rate { burst: SOURCE_BURST, refill: SOURCE_REFILL };
+const CLAIMED: Rate = Rate { burst: COOKIE_BURST, refill: COOKIE_REFILL };
 const UNCONFIRMED: Rate = Rate { burst: UNCONFIRMED_BURST, refill: UNCONFIRMED_REFILL };
 /// boringtun keeps the lower eight bits of an index for itself.
 const INDEX_SHIFT: u32 = 8;
@@ -86,16 +89,25 @@ pub(crate) struct Door {
     /// Always under load: asks for the cookie (mac2, section 5.4.7).
     cookies: RateLimiter,
     load: Load,
-    /// Cookies that were asked for.
-    asked: Load,
+    /// Cookies for sources that had used up their own.
+    spare: Load,
     /// Sources that have proved their addresses.
     proven: Mutex<Sources>,
-    /// Sources that have not, once so many cookies are asked for that even those cost too much.
+    /// Sources that ask for cookies.
     claimed: Mutex<Sources>,
 }
 
+fn lock(sources: &Mutex<Sources>) -> MutexGuard<'_, Sources> {
+    sources.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn charge(sources: &Mutex<Sources>, source: IpAddr, mono: Duration) -> bool {
-    sources.lock().unwrap_or_else(PoisonError::into_inner).admit(source, mono)
+    lock(sources).admit(source, mono)
+}
+
+/// Whether the field for the cookie's mark (mac2) is left zero, as it is by whoever has none.
+fn bears_no_cookie(initiation: &[u8]) -> bool {
+    initiation.last_chunk().is_none_or(|mac2: &[u8; 16]| *mac2 == [0; 16])
 }
 
 /// How often something happened in this second.
@@ -113,6 +125,11 @@ impl Load {
             self.count.store(0, Ordering::Relaxed);
         }
         self.count.fetch_add(1, Ordering::Relaxed) < limit
+    }
+
+    /// Whether one more would be.
+    fn would_admit(&self, mono: Duration, limit: u64) -> bool {
+        self.second.load(Ordering::Relaxed) != mono.as_secs() || self.count.load(Ordering::Relaxed) < limit
     }
 }
 
@@ -134,9 +151,9 @@ impl Door {
             marks: Arc::new(RateLimiter::new(&public, u64::MAX)),
             cookies: RateLimiter::new(&public, 0),
             load: Load::default(),
-            asked: Load::default(),
-            proven: Mutex::new(Sources::new()),
-            claimed: Mutex::new(Sources::new()),
+            spare: Load::default(),
+            proven: Mutex::new(Sources::new(PROVEN)),
+            claimed: Mutex::new(Sources::new(CLAIMED)),
         }
     }
 
@@ -146,7 +163,8 @@ impl Door {
 
     /// Whether an initiation from `source` is worth the cryptography: it bears our mark, and, under load, it also
     /// bears the cookie that proves its source address, and that source has not sent too many. Costs a few
-    /// hashes and no more, whoever sends it; and a source is charged only for what it proved to have sent.
+    /// hashes and no more, whoever sends it, and nothing once its cookies are used up; and a source is charged
+    /// only for what it proved to have sent.
     /// `room` takes a cookie reply.
     pub(crate) fn admit(
         &self,
@@ -155,22 +173,30 @@ impl Door {
         mono: Duration,
         room: &mut [u8],
     ) -> Admission {
-        if self.marks.verify_packet(None, initiation, &mut []).is_err() {
-            return Admission::Refused(Reason::Unauthentic);
-        }
-        if self.load.admits(mono, HANDSHAKES_PER_SECOND) {
-            return Admission::Granted;
+        if self.load.would_admit(mono, HANDSHAKES_PER_SECOND) {
+            if self.marks.verify_packet(None, initiation, &mut []).is_err() {
+                return Admission::Refused(Reason::Unauthentic);
+            }
+            if self.load.admits(mono, HANDSHAKES_PER_SECOND) {
+                return Admission::Granted;
+            }
+        } else if bears_no_cookie(initiation) && !self.would_give_cookie(source, mono) {
+            return Admission::Refused(Reason::HandshakeRate);
         }
         match self.cookies.verify_packet(Some(source), initiation, room) {
             Ok(_) if charge(&self.proven, source, mono) => Admission::Granted,
             Err(TunnResult::WriteToNetwork(cookie))
-                if self.asked.admits(mono, COOKIES_PER_SECOND) || charge(&self.claimed, source, mono) =>
+                if charge(&self.claimed, source, mono) || self.spare.admits(mono, COOKIES_PER_SECOND) =>
             {
                 Admission::Cookie(cookie.len())
             }
             Ok(_) | Err(TunnResult::WriteToNetwork(_)) => Admission::Refused(Reason::HandshakeRate),
             Err(_) => Admission::Refused(Reason::Unauthentic),
         }
+    }
+
+    fn would_give_cookie(&self, source: IpAddr, mono: Duration) -> bool {
+        lock(&self.claimed).would_admit(source, mono) || self.spare.would_admit(mono, COOKIES_PER_SECOND)
     }
 
     /// Whether a response or a cookie reply is worth looking at, which is for an index of ours that nobody can

@@ -6,27 +6,38 @@
 //! or an IPv6 /64, because one host owns a whole /64.
 
 use crate::bucket::{Bucket, Rate};
-use crate::limits::{SOURCE_BUCKETS, SOURCE_BURST, SOURCE_REFILL};
+use crate::limits::SOURCE_BUCKETS;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
-const RATE: Rate = Rate { burst: SOURCE_BURST, refill: SOURCE_REFILL };
-
 /// Token buckets by source.
 #[derive(Debug)]
 pub(crate) struct Sources {
+    rate: Rate,
     buckets: Box<[Bucket]>,
     hasher: RandomState,
 }
 
 impl Sources {
-    pub(crate) fn new() -> Self {
-        Self { buckets: vec![Bucket::default(); SOURCE_BUCKETS].into(), hasher: RandomState::new() }
+    /// With so many for each source.
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { rate, buckets: vec![Bucket::default(); SOURCE_BUCKETS].into(), hasher: RandomState::new() }
     }
 
-    /// Whether `source` may be heard now.
+    /// Whether `source` may be heard now; charges it.
     pub(crate) fn admit(&mut self, source: IpAddr, mono: Duration) -> bool {
+        let rate = self.rate;
+        self.bucket(source, mono).take(rate, mono)
+    }
+
+    /// Whether [`Sources::admit`] would say yes.
+    pub(crate) fn would_admit(&mut self, source: IpAddr, mono: Duration) -> bool {
+        let rate = self.rate;
+        self.bucket(source, mono).level(rate, mono) > 0
+    }
+
+    fn bucket(&mut self, source: IpAddr, mono: Duration) -> &mut Bucket {
         let prefix = match source {
             IpAddr::V4(v4) => u64::from(u32::from(v4)),
             // The upper half; tagged by its own nature: no global IPv6 /64 is below 2^32.
@@ -35,22 +46,22 @@ impl Sources {
         let hash = self.hasher.hash_one(prefix);
         let first = hash as usize % SOURCE_BUCKETS;
         let second = (hash >> 32) as usize % SOURCE_BUCKETS;
-        let fuller = if self.buckets[first].level(RATE, mono) >= self.buckets[second].level(RATE, mono) {
-            first
-        } else {
-            second
-        };
-        self.buckets[fuller].take(RATE, mono)
+        let mut level = |at: usize| self.buckets[at].level(self.rate, mono);
+        let fuller = if level(first) >= level(second) { first } else { second };
+        &mut self.buckets[fuller]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{SOURCE_BURST, SOURCE_REFILL};
+
+    const RATE: Rate = Rate { burst: SOURCE_BURST, refill: SOURCE_REFILL };
 
     #[test]
     fn one_flooding_source_uses_up_only_its_own_share() {
-        let mut sources = Sources::new();
+        let mut sources = Sources::new(RATE);
         let at = Duration::from_secs(5);
         let admitted = (0..10_000).filter(|_| sources.admit([192, 0, 2, 1].into(), at)).count();
         // Two buckets at most.
@@ -61,7 +72,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_64_share() {
-        let mut sources = Sources::new();
+        let mut sources = Sources::new(RATE);
         let at = Duration::from_secs(5);
         let admitted = (0..1000u16)
             .filter(|&i| sources.admit(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, i).into(), at))

@@ -3,7 +3,7 @@
 
 use super::attacker::{ATTACKER, BYSTANDER, Scene};
 use super::craft::udp;
-use crate::limits::{COOKIES_PER_SECOND, HANDSHAKES_PER_SECOND, SOURCE_BURST};
+use crate::limits::{COOKIE_BURST, COOKIES_PER_SECOND, HANDSHAKES_PER_SECOND};
 use crate::session::Kind;
 use crate::session::classify;
 use crate::*;
@@ -13,7 +13,7 @@ const FLOOD: u32 = 100_000;
 /// What passes in a second without a cookie.
 const WITHOUT_COOKIE: usize = HANDSHAKES_PER_SECOND as usize;
 /// Cookies that one source gets in a second.
-const COOKIES: u64 = COOKIES_PER_SECOND + 2 * SOURCE_BURST as u64;
+const COOKIES: u64 = COOKIES_PER_SECOND + 2 * COOKIE_BURST as u64;
 
 /// What a flood was answered with.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ fn g1_g3_a_flood_from_one_source_is_its_own_share_and_no_more() {
         assert!(flood.handshakes <= WITHOUT_COOKIE, "{flood:?}");
     }
     let cookies = scene.counter(Reason::CookieAsked);
-    assert!(cookies <= COOKIES + 2 * u64::from(SOURCE_BURST), "{cookies}");
+    assert!(cookies <= COOKIES + 2 * u64::from(COOKIE_BURST), "{cookies}");
     connects(&scene, BYSTANDER);
 }
 
@@ -149,6 +149,22 @@ fn what_does_not_bear_our_mark_costs_nobody_a_share() {
 }
 
 #[test]
+fn a_peer_whose_address_a_flood_bears_still_gets_a_cookie_of_those_that_are_to_spare() {
+    let mut scene = Scene::new();
+    let initiation = scene.stranger(ATTACKER).initiation(&scene);
+    let at = scene.stranger(BYSTANDER).at;
+    let from_it = flood(&scene, &initiation, |_| at);
+    assert!(from_it.handshakes <= WITHOUT_COOKIE, "{from_it:?}");
+    let (_, answers) = scene.receive(at, &initiation);
+    assert!(answers.is_empty(), "in this second, all are used up");
+    scene.seconds += 1;
+    let mut out = Output::new();
+    let datagrams = (0..1000).map(|_| Datagram { from: at, ecn: Ecn::NotEct, bytes: &initiation });
+    scene.victim.batch(scene.now()).inbound(datagrams, &mut out);
+    connects(&scene, BYSTANDER);
+}
+
+#[test]
 fn a_cookie_is_answered_once_for_each_initiation() {
     let scene = Scene::new();
     let initiation = scene.stranger(ATTACKER).initiation(&scene);
@@ -163,7 +179,7 @@ fn a_cookie_is_answered_once_for_each_initiation() {
     assert_ne!(again[132..], [0; 16], "with the cookie's mark");
     // A cookie is that of its address. Whoever sends the reply again, or has one made for what it caused, causes no
     // more.
-    let (_, elsewhere) = scene.receive(from(10_000), &again);
+    let (_, elsewhere) = scene.receive(([192, 0, 2, 200], 666).into(), &again);
     assert_eq!(elsewhere[0].1[0], 3);
     for reply in [cookie, &elsewhere[0].1, cookie] {
         assert_eq!(honest.take_cookie(&scene, reply), None);
