@@ -58,7 +58,7 @@ impl LinkTrust {
     /// # Errors
     /// In words, for the log.
     pub fn admit(&self, chain: &[CertificateDer<'_>], wall: Timestamp) -> Result<VerifiedIdentity, String> {
-        let chain = Chain::new(chain.iter().map(|c| c.to_vec()).collect()).map_err(|e| e.to_string())?;
+        let chain = Chain::new(chain.iter().map(|c| c.to_vec())).map_err(|e| e.to_string())?;
         let identity = self.verify(&chain, wall).map_err(|e| e.to_string())?;
         match identity.role() {
             Role::Node => Ok(identity),
@@ -145,7 +145,7 @@ fn certify(
         binding: None,
     };
     let chain = issuer.issue(&claims)?;
-    let certificates = chain.certificates().iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let certificates = chain.certificates().iter().map(|der| CertificateDer::from(der.to_vec())).collect();
     let pkcs8 = key.to_pkcs8();
     let signer = ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.as_slice()))?;
     Ok(CertifiedKey::new(certificates, signer))
@@ -312,7 +312,7 @@ mod tests {
         let list = RevocationList { epoch: Epoch(1), issued: START, serials: Vec::new(), keys };
         let list = list.sign(&key(3), None);
         let revocations = Arc::new(Revocations::verify(&list, &trust, Epoch(0), START).unwrap());
-        let ders = chain.certificates().iter().map(|der| CertificateDer::from(der.clone())).collect();
+        let ders = chain.certificates().iter().map(|der| CertificateDer::from(der.to_vec())).collect();
         (LinkTrust { trust, revocations, renewal_grace: grace, documents: Arc::default() }, ders)
     }
 

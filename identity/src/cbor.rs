@@ -72,13 +72,13 @@ pub(crate) mod byte_strings {
     use minicbor::encode::{Encoder, Write};
 
     pub(crate) fn encode<C, W: Write>(
-        items: &[Vec<u8>],
+        items: &[impl AsRef<[u8]>],
         encoder: &mut Encoder<W>,
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
         encoder.array(items.len() as u64)?;
         for item in items {
-            encoder.bytes(item)?;
+            encoder.bytes(item.as_ref())?;
         }
         Ok(())
     }

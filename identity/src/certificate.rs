@@ -222,14 +222,15 @@ pub struct ProfileError(pub String);
 /// Leaf first, then intermediates, each DER; at most [`MAX_CHAIN`] of at most [`MAX_CERTIFICATE_BYTES`]. Copies share
 /// the bytes: a coordinator has one in the map of every peer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Chain(Arc<Vec<Vec<u8>>>);
+pub struct Chain(Arc<[Arc<[u8]>]>);
 
 impl Chain {
     /// Takes certificates as a TLS peer presents them.
     ///
     /// # Errors
     /// When there are none, or a limit is exceeded.
-    pub fn new(ders: Vec<Vec<u8>>) -> Result<Self, ProfileError> {
+    pub fn new(ders: impl IntoIterator<Item: Into<Arc<[u8]>>>) -> Result<Self, ProfileError> {
+        let ders: Arc<[Arc<[u8]>]> = ders.into_iter().map(Into::into).collect();
         if ders.is_empty() {
             return Err(ProfileError("chain is empty".to_owned()));
         }
@@ -239,7 +240,18 @@ impl Chain {
         if ders.iter().any(|der| der.len() > MAX_CERTIFICATE_BYTES) {
             return Err(ProfileError("certificate is larger than MAX_CERTIFICATE_BYTES".to_owned()));
         }
-        Ok(Self(Arc::new(ders)))
+        Ok(Self(ders))
+    }
+
+    /// The same chain, in one memory with `other` as far as they have the same certificates: most nodes of a mesh
+    /// have one issuer.
+    #[must_use]
+    pub fn sharing(self, other: &Self) -> Self {
+        if self == *other {
+            return other.clone();
+        }
+        let known = |der: &Arc<[u8]>| other.0.iter().find(|known| *known == der).unwrap_or(der).clone();
+        Self(self.0.iter().map(known).collect())
     }
 
     /// The certificate whose key the holder proves.
@@ -249,7 +261,7 @@ impl Chain {
     }
 
     /// All, leaf first.
-    pub fn certificates(&self) -> &[Vec<u8>] {
+    pub fn certificates(&self) -> &[Arc<[u8]>] {
         &self.0
     }
 

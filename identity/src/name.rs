@@ -2,10 +2,10 @@
 //!
 //! Every type here has one constructor that checks, and serde and minicbor go through it. Nothing that was
 //! parsed contains a control character, a quote, a path separator, an upper-case or a non-ASCII letter, or
-//! begins with a dot or a dash.
+//! begins with a dot or a dash. Copies share the text: a node has thousands of names, each in several places.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Longest trust domain in bytes: a DNS name has at most 253, and every node's name with its dot must fit
 /// in front.
@@ -43,7 +43,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// Parses the exact text; nothing is trimmed or folded to lower case.
@@ -52,7 +52,7 @@ macro_rules! name {
             /// When the text breaks a rule of this type.
             pub fn parse(text: &str) -> Result<Self, NameError> {
                 match $check(text) {
-                    Ok(()) => Ok(Self(text.to_owned())),
+                    Ok(()) => Ok(Self(text.into())),
                     Err(why) => Err(NameError::new($what, text, why)),
                 }
             }
@@ -99,7 +99,7 @@ macro_rules! name {
 
         impl From<$type> for String {
             fn from(name: $type) -> Self {
-                name.0
+                name.as_str().to_owned()
             }
         }
 
@@ -212,10 +212,9 @@ fn is_lower_or_digit(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
-/// The labels the coordinator vouches for; at most [`MAX_LABELS`], each key once.
-#[derive(Clone, Debug, PartialEq, Eq, Default, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(transparent)]
-pub struct Labels(BTreeMap<LabelKey, LabelValue>);
+/// The labels the coordinator vouches for; at most [`MAX_LABELS`], each key once. Copies share them.
+#[derive(Clone, Debug, PartialEq, Eq, Default, PartialOrd, Ord, Hash)]
+pub struct Labels(Arc<[(LabelKey, LabelValue)]>);
 
 impl Labels {
     /// Collects labels.
@@ -223,11 +222,11 @@ impl Labels {
     /// # Errors
     /// When a key appears twice, or there are more than [`MAX_LABELS`].
     pub fn new(entries: impl IntoIterator<Item = (LabelKey, LabelValue)>) -> Result<Self, NameError> {
-        let mut labels = Self::default();
+        let mut labels = Vec::new();
         for (key, value) in entries {
-            labels.insert(key, value)?;
+            insert(&mut labels, key, value)?;
         }
-        Ok(labels)
+        Ok(Self(labels.into()))
     }
 
     /// Parses `k=v,k=v`; the empty string is no labels.
@@ -235,32 +234,33 @@ impl Labels {
     /// # Errors
     /// When an entry is not `key=value`, or as [`Labels::new`].
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let mut labels = Self::default();
         if text.is_empty() {
-            return Ok(labels);
+            return Ok(Self::default());
         }
+        let mut labels = Vec::new();
         for entry in text.split(',') {
             let (key, value) =
                 entry.split_once('=').ok_or_else(|| NameError::new("label", entry, "is not key=value"))?;
-            labels.insert(LabelKey::parse(key)?, LabelValue::parse(value)?)?;
+            insert(&mut labels, LabelKey::parse(key)?, LabelValue::parse(value)?)?;
         }
-        Ok(labels)
+        Ok(Self(labels.into()))
     }
 
     /// By key as text, so that a selector need not own a `LabelKey`.
     pub fn get(&self, key: &str) -> Option<&LabelValue> {
-        self.0.get(key)
+        let at = self.0.binary_search_by(|(own, _)| own.as_str().cmp(key)).ok()?;
+        self.0.get(at).map(|(_, value)| value)
     }
 
     /// In the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&LabelKey, &LabelValue)> {
-        self.0.iter()
+        self.0.iter().map(|(key, value)| (key, value))
     }
 
     /// Those whose key `keep` selects.
     #[must_use]
     pub fn only(&self, keep: impl Fn(&LabelKey) -> bool) -> Self {
-        Self(self.0.iter().filter(|(key, _)| keep(key)).map(|(k, v)| (k.clone(), v.clone())).collect())
+        Self(self.0.iter().filter(|(key, _)| keep(key)).cloned().collect())
     }
 
     /// How many there are.
@@ -272,17 +272,22 @@ impl Labels {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
 
-    fn insert(&mut self, key: LabelKey, value: LabelValue) -> Result<(), NameError> {
-        if self.0.contains_key(&key) {
-            return Err(NameError::new("label", key.as_str(), "appears twice"));
-        }
-        if self.0.len() == MAX_LABELS {
-            return Err(NameError::new("label", key.as_str(), "is one more than MAX_LABELS"));
-        }
-        self.0.insert(key, value);
-        Ok(())
+/// Puts a label in its place in the order of the keys.
+fn insert(
+    labels: &mut Vec<(LabelKey, LabelValue)>,
+    key: LabelKey,
+    value: LabelValue,
+) -> Result<(), NameError> {
+    let Err(at) = labels.binary_search_by(|(other, _)| other.cmp(&key)) else {
+        return Err(NameError::new("label", key.as_str(), "appears twice"));
+    };
+    if labels.len() == MAX_LABELS {
+        return Err(NameError::new("label", key.as_str(), "is one more than MAX_LABELS"));
     }
+    labels.insert(at, (key, value));
+    Ok(())
 }
 
 /// `key=value,key=value` in the order of the keys; [`Labels::parse`] reads it back.
@@ -304,6 +309,12 @@ impl std::str::FromStr for Labels {
     }
 }
 
+impl serde::Serialize for Labels {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
 impl<'de> serde::Deserialize<'de> for Labels {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(LabelsVisitor)
@@ -321,11 +332,11 @@ impl<'de> serde::de::Visitor<'de> for LabelsVisitor {
     }
 
     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
-        let mut labels = Labels::default();
+        let mut labels = Vec::new();
         while let Some((key, value)) = map.next_entry()? {
-            labels.insert(key, value).map_err(serde::de::Error::custom)?;
+            insert(&mut labels, key, value).map_err(serde::de::Error::custom)?;
         }
-        Ok(labels)
+        Ok(Labels(labels.into()))
     }
 }
 
@@ -335,17 +346,21 @@ impl<C> minicbor::Encode<C> for Labels {
         encoder: &mut minicbor::Encoder<W>,
         context: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        self.0.encode(encoder, context)
+        encoder.map(self.0.len() as u64)?;
+        for (key, value) in self.iter() {
+            encoder.encode_with(key, context)?.encode_with(value, context)?;
+        }
+        Ok(())
     }
 }
 
 impl<'b, C> minicbor::Decode<'b, C> for Labels {
     fn decode(decoder: &mut minicbor::Decoder<'b>, context: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let mut labels = Self::default();
+        let mut labels = Vec::new();
         for entry in decoder.map_iter_with(context)? {
             let (key, value) = entry?;
-            labels.insert(key, value).map_err(minicbor::decode::Error::custom)?;
+            insert(&mut labels, key, value).map_err(minicbor::decode::Error::custom)?;
         }
-        Ok(labels)
+        Ok(Self(labels.into()))
     }
 }

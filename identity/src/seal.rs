@@ -51,8 +51,12 @@ struct Wire {
 }
 
 /// Labels with the signatures that were collected so far. What they are worth says [`Seal::verify`].
+/// One word in the claims of the many that have none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seal {
+pub struct Seal(Box<Collected>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Collected {
     statement: SealedLabels,
     signed: Signed,
 }
@@ -78,7 +82,7 @@ impl Seal {
     /// # Errors
     /// When it has too many already.
     pub fn countersign(&mut self, operator: &IdentityKey) -> Result<(), SealError> {
-        Ok(self.signed.countersign(CONTEXT_SEAL, operator)?)
+        Ok(self.0.signed.countersign(CONTEXT_SEAL, operator)?)
     }
 
     /// Adds the signatures of another copy.
@@ -86,22 +90,22 @@ impl Seal {
     /// # Errors
     /// When that one says something else, or there are too many.
     pub fn merge(&mut self, other: &Self) -> Result<(), SealError> {
-        Ok(self.signed.merge(&other.signed)?)
+        Ok(self.0.signed.merge(&other.0.signed)?)
     }
 
     /// What is sealed.
     pub fn statement(&self) -> &SealedLabels {
-        &self.statement
+        &self.0.statement
     }
 
     /// Whose signatures are right. Whether they are operators is for [`Self::verify`].
     pub fn signers(&self) -> Vec<IdentityPublicKey> {
-        self.signed.signers(CONTEXT_SEAL)
+        self.0.signed.signers(CONTEXT_SEAL)
     }
 
     /// The bytes that travel.
     pub fn encode(&self) -> Vec<u8> {
-        self.signed.encode()
+        self.0.signed.encode()
     }
 
     /// Reads what [`Self::encode`] wrote; no signature is checked yet.
@@ -125,7 +129,7 @@ impl Seal {
             return refuse("seal over more labels than MAX_SEALED_KEYS");
         }
         let statement = SealedLabels { trust_domain, name, identity_key, labels, not_after };
-        Ok(Self { statement, signed })
+        Ok(Self(Box::new(Collected { statement, signed })))
     }
 
     /// That enough operators of `trust` signed it, for this deployment.
@@ -133,11 +137,11 @@ impl Seal {
     /// # Errors
     /// When they did not.
     pub fn verify(&self, trust: &TrustDocument) -> Result<(), SealError> {
-        if self.statement.trust_domain != trust.trust_domain {
+        if self.0.statement.trust_domain != trust.trust_domain {
             return refuse("the seal is for another trust domain");
         }
         let threshold = usize::from(trust.operator_threshold);
-        match self.signed.verify(CONTEXT_SEAL, &trust.operator_keys, threshold) {
+        match self.0.signed.verify(CONTEXT_SEAL, &trust.operator_keys, threshold) {
             Ok(_) => Ok(()),
             Err(SignedError(why)) => Err(SealError(format!("the seal is not the operators': {why}"))),
         }

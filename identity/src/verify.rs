@@ -115,8 +115,10 @@ pub fn verify(
         return Err(VerifyError::Chain("it is not a leaf and its issuing CA".to_owned()));
     };
     // Until the signatures are checked, claims serve for nothing but to say why they are refused.
-    let Certificate { claims } = Certificate::parse(leaf)?;
+    let Certificate { mut claims } = Certificate::parse(leaf)?;
     require_our_domain(&claims, trust)?;
+    // Equal, and in one memory for all whom this document vouches for.
+    claims.id.trust_domain = trust.document().trust_domain.clone();
     require_valid(&claims, wall)?;
     require_path(leaf, issuer, trust, revocations, wall)?;
     let issuer = IssuerCertificate::parse(issuer)

@@ -66,7 +66,7 @@ pub(crate) fn mutual(
     key: &IdentityKey,
     alpn: &[u8],
 ) -> Result<ClientConfig, TlsError> {
-    let certificates = chain.certificates().iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let certificates = chain.certificates().iter().map(|der| CertificateDer::from(der.to_vec())).collect();
     // rustls keeps its own copy of the key for as long as the configuration lives; there is no way to lend it one.
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_pkcs8().to_vec()));
     let judge = Judge::Coordinator { trust, revocations, wall };
@@ -104,7 +104,7 @@ impl ServerCertVerifier for Verifier {
         let Judge::Coordinator { trust, revocations, wall } = &self.judge else {
             return Ok(ServerCertVerified::assertion());
         };
-        let ders = std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec()).collect();
+        let ders = std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec());
         let chain = Chain::new(ders).map_err(|error| Error::General(error.to_string()))?;
         let server =
             verify(&chain, trust, revocations, *wall).map_err(|error| Error::General(error.to_string()))?;

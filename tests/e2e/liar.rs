@@ -134,8 +134,9 @@ impl rustls::server::danger::ClientCertVerifier for AnyClient {
 }
 
 /// What the real coordinator serves control links with, for anybody who calls.
-pub(crate) fn server_config(chain: &[Vec<u8>], identity: &IdentityKey) -> quinn::ServerConfig {
-    let certificates = chain.iter().map(|der| rustls::pki_types::CertificateDer::from(der.clone())).collect();
+pub(crate) fn server_config(chain: &[Arc<[u8]>], identity: &IdentityKey) -> quinn::ServerConfig {
+    let certificates =
+        chain.iter().map(|der| rustls::pki_types::CertificateDer::from(der.to_vec())).collect();
     let private = rustls::pki_types::PrivatePkcs8KeyDer::from(identity.to_pkcs8().to_vec());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)

@@ -42,7 +42,7 @@ fn issuer_of(witness: &Node, name: &str) -> Vec<u8> {
     let map = map_of(witness);
     let peer = map.peers.values().find(|peer| peer.name.as_str() == name).unwrap();
     assert_eq!(Certificate::parse(peer.chain.leaf()).unwrap().claims.id.name.as_str(), name);
-    peer.chain.certificates()[1].clone()
+    peer.chain.certificates()[1].to_vec()
 }
 
 #[test]

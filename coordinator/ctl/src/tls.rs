@@ -97,7 +97,7 @@ impl ServerCertVerifier for CoordinatorVerifier {
             Believe::Coordinators(trust) => trust,
             Believe::AnyoneForTheTrustDocument => return Ok(ServerCertVerified::assertion()),
         };
-        let ders = std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec()).collect();
+        let ders = std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec());
         let chain = Chain::new(ders).map_err(refuse)?;
         // An administrator's machine holds no revocation list: a coordinator's certificate ends within a day.
         let identity = verify(&chain, trust, &Revocations::default(), moment::now()).map_err(refuse)?;
@@ -230,7 +230,8 @@ mod tests {
     /// Whether a client that believes `believe` finishes a handshake with a server that shows `chain`.
     async fn check(believe: Believe, chain: Chain, server_key: &IdentityKey) -> Result<(), String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let certificates = chain.certificates().iter().map(|der| CertificateDer::from(der.clone())).collect();
+        let certificates =
+            chain.certificates().iter().map(|der| CertificateDer::from(der.to_vec())).collect();
         let private = PrivateKeyDer::try_from(server_key.to_pkcs8().to_vec()).unwrap();
         let server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])

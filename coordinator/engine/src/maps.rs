@@ -223,7 +223,7 @@ fn steps(from: Option<&PeerMap>, to: &Peers) -> Vec<Peers> {
         if current.get(name) == Some(peer) {
             continue;
         }
-        let size = PEER_OVERHEAD_BYTES + peer.chain.certificates().iter().map(Vec::len).sum::<usize>();
+        let size = PEER_OVERHEAD_BYTES + peer.chain.certificates().iter().map(|der| der.len()).sum::<usize>();
         if bytes > 0 && bytes + size > MAX_UPDATE_BYTES {
             steps.push(current.clone());
             bytes = 0;

@@ -47,7 +47,7 @@ impl Coordinator {
 
     fn is_by_another_issuer(&self, node: &NodeRecord) -> bool {
         let issuer = node.certificate.chain.certificates().get(1);
-        node.is_active() && issuer.is_some_and(|der| der != self.config.issuer.certificate())
+        node.is_active() && issuer.is_some_and(|der| **der != *self.config.issuer.certificate())
     }
 
     /// When [`Self::reissue_due`] has something to do.

@@ -143,7 +143,9 @@ impl PeerMap {
     /// When the update does not fit this map or contradicts itself. `self` is untouched.
     pub fn apply(&self, update: MapUpdate) -> Result<Self, MapError> {
         match update {
-            MapUpdate::Snapshot { sequence, peers } => Self { sequence, peers: BTreeMap::new() }.with(peers),
+            MapUpdate::Snapshot { sequence, peers } => {
+                Self { sequence, peers: BTreeMap::new() }.with(peers, &self.peers)
+            }
             MapUpdate::Delta { base, next, removed, upserted } => {
                 if base != self.sequence {
                     return Err(MapError::Gap { base, held: self.sequence });
@@ -154,16 +156,24 @@ impl PeerMap {
                         return Err(MapError::Absent(name));
                     }
                 }
-                map.with(upserted)
+                map.with(upserted, &self.peers)
             }
         }
     }
 
-    fn with(mut self, peers: Vec<MapPeer>) -> Result<Self, MapError> {
+    /// Certificates that are held already are kept once.
+    fn with(
+        mut self,
+        peers: Vec<MapPeer>,
+        held: &BTreeMap<NodeName, Arc<MapPeer>>,
+    ) -> Result<Self, MapError> {
         let mut seen = std::collections::BTreeSet::new();
-        for peer in peers {
+        for mut peer in peers {
             if !seen.insert(peer.name.clone()) {
                 return Err(MapError::Twice(peer.name));
+            }
+            if let Some(like) = held.get(&peer.name).or_else(|| held.values().next()) {
+                peer.chain = peer.chain.sharing(&like.chain);
             }
             self.peers.insert(peer.name.clone(), Arc::new(peer));
         }

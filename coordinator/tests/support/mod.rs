@@ -292,7 +292,7 @@ fn client_config(trust: Trust, node: Option<&Node>) -> ClientConfig {
         None => builder.with_no_client_auth(),
         Some(node) => {
             let chain =
-                node.chain.certificates().iter().map(|der| CertificateDer::from(der.clone())).collect();
+                node.chain.certificates().iter().map(|der| CertificateDer::from(der.to_vec())).collect();
             let key = PrivatePkcs8KeyDer::from(node.identity.to_pkcs8().to_vec());
             builder.with_client_auth_cert(chain, PrivateKeyDer::from(key)).unwrap()
         }
@@ -313,7 +313,7 @@ impl ServerCertVerifier for CoordinatorOnly {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let ders = std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec()).collect();
+        let ders = std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec());
         let chain = Chain::new(ders).unwrap();
         let identity =
             verify(&chain, &self.trust, &Revocations::default(), Timestamp(now.as_secs())).unwrap();

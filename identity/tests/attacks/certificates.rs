@@ -189,7 +189,7 @@ fn every_flipped_bit_of_a_chain_is_refused() {
     acme.verify(&honest).unwrap();
     for (at, certificate) in honest.certificates().iter().enumerate() {
         for bit in 0..certificate.len() * 8 {
-            let mut ders = honest.certificates().to_vec();
+            let mut ders = honest.certificates().iter().map(|der| der.to_vec()).collect::<Vec<_>>();
             ders[at][bit / 8] ^= 1 << (bit % 8);
             let changed = Chain::new(ders).unwrap();
             assert!(acme.verify(&changed).is_err(), "bit {bit} of certificate {at}");
@@ -205,8 +205,8 @@ fn a_truncated_or_extended_certificate_is_refused() {
     for end in 0..leaf.len() {
         acme.refuses(&[&leaf[..end], issuer]);
     }
-    acme.refuses(&[&[leaf.as_slice(), &[0]].concat(), issuer]);
-    acme.refuses(&[leaf, &[issuer.as_slice(), &[0]].concat()]);
+    acme.refuses(&[&[&leaf[..], &[0]].concat(), issuer]);
+    acme.refuses(&[leaf, &[&issuer[..], &[0]].concat()]);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_chain_has_limits_and_one_encoding() {
     let chain = deployment().chain();
     assert_eq!(Chain::decode(&chain.encode()).unwrap(), chain);
     assert!(Chain::decode(&[chain.encode().as_slice(), &[0]].concat()).is_err());
-    assert!(Chain::new(Vec::new()).is_err());
+    assert!(Chain::new(Vec::<Vec<u8>>::new()).is_err());
     assert!(Chain::new(vec![vec![0]; certificate::MAX_CHAIN + 1]).is_err());
     assert!(Chain::new(vec![vec![0; certificate::MAX_CERTIFICATE_BYTES + 1]]).is_err());
     assert!(Chain::decode(&[0x80]).is_err(), "an empty array is no chain");

@@ -145,7 +145,7 @@ impl Deployment {
 
     /// The chain that a rogue shows: this leaf, with these certificates beside it.
     pub(crate) fn refuses(&self, certificates: &[&[u8]]) -> VerifyError {
-        let chain = Chain::new(certificates.iter().map(|der| der.to_vec()).collect()).unwrap();
+        let chain = Chain::new(certificates.iter().copied()).unwrap();
         self.verify(&chain).unwrap_err()
     }
 }

@@ -65,7 +65,7 @@ fn connected_nodes_get_certificates_of_the_new_issuer_for_the_same_keys() {
     for (machine, link) in machines.iter().zip(&links) {
         let (old, new) = (machine.identity(&scene), chain(&scene, *link));
         let new = verify(&new, trust, &scene.revocations(*link), scene.now.wall).unwrap();
-        assert_eq!(new.chain().certificates()[1], issuer);
+        assert_eq!(*new.chain().certificates()[1], *issuer);
         assert_eq!(new.claims().tunnel_key, old.claims().tunnel_key);
         assert_eq!((new.labels(), new.claims().addresses), (old.labels(), old.claims().addresses));
         assert!(!scene.revocations(*link).revokes(old.claims()), "the old one ends by itself");
@@ -80,7 +80,7 @@ fn connected_nodes_get_certificates_of_the_new_issuer_for_the_same_keys() {
     let late = scene.online(&machines[2]);
     settle(&mut scene);
     assert_eq!(counts(&mut scene), [0, 3]);
-    assert_eq!(chain(&scene, late).certificates()[1], issuer);
+    assert_eq!(*chain(&scene, late).certificates()[1], *issuer);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_certificate_of_the_old_issuer_that_ended_is_still_renewed_during_the_overla
     assert!(!scene.closed.iter().any(|(closed, _)| *closed == link));
     scene.hello(link, 0, 0);
     assert!(super::renewal::renew(&mut scene, link, &machines[0].identity, &machines[0].tunnel));
-    assert_eq!(chain(&scene, link).certificates()[1], moved().issuer.certificate());
+    assert_eq!(*chain(&scene, link).certificates()[1], *moved().issuer.certificate());
 
     let last = machines[1].last_identity(&scene);
     let document = next(&scene, &[OPERATOR], |document| drop(document.roots.remove(0)));
