@@ -128,20 +128,26 @@ impl Classes {
 
     /// What the rules grant to flows from `from` to `to`.
     pub(crate) fn grants(&self, from: &Class, to: &Class, validity: Window) -> Grants {
-        let mut allow = self.joining(Polarity::Allow, from, to).peekable();
-        if allow.peek().is_none() {
-            return Grants::default();
-        }
-        Grants::new(allow, self.joining(Polarity::Never, from, to), validity)
+        self.grants_of(&self.joining(from, to), validity)
     }
 
-    fn joining<'a>(
-        &'a self,
-        polarity: Polarity,
-        from: &'a Class,
-        to: &'a Class,
-    ) -> impl Iterator<Item = &'a Rule> {
-        self.numbers(polarity, from, to).map(move |number| &self.rules.of(polarity)[number])
+    /// The rules that join the two: all that decides what flows from `from` to `to` are granted.
+    pub(crate) fn joining(&self, from: &Class, to: &Class) -> Joining {
+        let allow: Bits = self.numbers(Polarity::Allow, from, to).collect();
+        // Where nothing is allowed nothing is left to forbid.
+        let never = if allow == Bits::default() {
+            Bits::default()
+        } else {
+            self.numbers(Polarity::Never, from, to).collect()
+        };
+        Joining { allow, never }
+    }
+
+    /// What these rules grant.
+    pub(crate) fn grants_of(&self, joining: &Joining, validity: Window) -> Grants {
+        let allow = joining.allow.iter().map(|number| &self.rules.allow[number]);
+        let never = joining.never.iter().map(|number| &self.rules.never[number]);
+        Grants::new(allow, never, validity)
     }
 
     /// The rules of `polarity` that join the two, as positions in the rule set, ascending.
@@ -172,9 +178,15 @@ impl Classes {
 impl Class {
     /// The rules whose selector on `side` matches, as positions in the rule set, ascending.
     pub(crate) fn met(&self, side: Side) -> impl Iterator<Item = usize> {
-        let bits = &self.matched[side as usize];
-        bits.and(bits)
+        self.matched[side as usize].iter()
     }
+}
+
+/// The rules that speak of flows from one subject to another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Joining {
+    allow: Bits,
+    never: Bits,
 }
 
 /// Rule numbers by one term that a subject must meet, so that only those few are tried.
@@ -242,6 +254,11 @@ impl Bits {
         self.0[word] |= 1 << (number % 64);
     }
 
+    /// The numbers, ascending.
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.and(self)
+    }
+
     /// The numbers in both sets, ascending.
     fn and<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = usize> + 'a {
         self.0.iter().zip(&other.0).enumerate().flat_map(|(position, (ours, theirs))| {
@@ -252,6 +269,14 @@ impl Bits {
                 Some(position * 64 + bit)
             })
         })
+    }
+}
+
+impl FromIterator<usize> for Bits {
+    fn from_iter<I: IntoIterator<Item = usize>>(numbers: I) -> Self {
+        let mut bits = Self::default();
+        numbers.into_iter().for_each(|number| bits.set(number));
+        bits
     }
 }
 

@@ -17,6 +17,10 @@ pub(crate) struct Grants {
     allow: Vec<Grant>,
     /// Only what is bounded in time: the others are already subtracted.
     never: Vec<Grant>,
+    /// When a window opens or closes, ascending.
+    edges: Vec<Timestamp>,
+    /// Whether any of them holds in some hours of the week only.
+    hourly: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,25 +55,11 @@ impl Window {
     fn contains(self, wall: Timestamp) -> bool {
         self.start <= wall && wall < self.end
     }
-
-    /// The next moment after `wall` at which it opens or closes.
-    fn next_change(self, wall: Timestamp) -> Option<Timestamp> {
-        [self.start, self.end].into_iter().find(|&moment| moment > wall && moment < Self::ALWAYS.end)
-    }
 }
 
 impl Grant {
     fn holds_at(&self, wall: Timestamp) -> bool {
         self.window.contains(wall) && self.schedule.contains(wall)
-    }
-
-    fn next_change(&self, wall: Timestamp) -> Option<Timestamp> {
-        let edge = self.window.next_change(wall);
-        if !self.window.contains(wall) {
-            return edge;
-        }
-        let turn = self.schedule.next_change(wall).filter(|&turn| edge.is_none_or(|edge| turn < edge));
-        turn.or(edge)
     }
 }
 
@@ -90,7 +80,7 @@ impl Grants {
                 passing.push(Grant { rule: rule.id.clone(), ports: rule.ports.clone(), window, schedule });
             }
         }
-        let allow: Vec<_> = allow
+        let mut allow: Vec<_> = allow
             .map(|rule| Grant {
                 rule: rule.id.clone(),
                 ports: rule.ports.difference(&forbidden),
@@ -102,7 +92,16 @@ impl Grants {
         if allow.is_empty() {
             return Self::default();
         }
-        Self { allow, never: passing }
+        allow.shrink_to_fit();
+        let windows = allow.iter().chain(&passing).map(|grant| grant.window);
+        let mut edges: Vec<_> = windows
+            .flat_map(|window| [window.start, window.end])
+            .filter(|&edge| edge < Window::ALWAYS.end)
+            .collect();
+        edges.sort_unstable();
+        edges.dedup();
+        let hourly = allow.iter().chain(&passing).any(|grant| !grant.schedule.is_always());
+        Self { allow, never: passing, edges, hourly }
     }
 
     /// How many rules it is made of.
@@ -159,7 +158,13 @@ impl Grants {
 
     /// The next moment after `wall` at which a rule begins or ceases to hold.
     pub(crate) fn next_change(&self, wall: Timestamp) -> Option<Timestamp> {
-        self.allow.iter().chain(&self.never).filter_map(|grant| grant.next_change(wall)).min()
+        let edge = self.edges.get(self.edges.partition_point(|&edge| edge <= wall)).copied();
+        if !self.hourly {
+            return edge;
+        }
+        let open = self.allow.iter().chain(&self.never).filter(|grant| grant.window.contains(wall));
+        let turn = open.filter_map(|grant| grant.schedule.next_change(wall)).min();
+        edge.into_iter().chain(turn).min()
     }
 }
 

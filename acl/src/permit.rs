@@ -4,7 +4,7 @@
 
 use bulkhead_identity::{Generation, Timestamp, VerifiedIdentity};
 
-use crate::{RuleId, Service, grant::Grants};
+use crate::{RuleId, Service, pairs::Both};
 
 /// Who opens the flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -16,13 +16,12 @@ pub enum Direction {
     Outbound,
 }
 
-/// A peer and, per direction, the grants left after every `never`.
+/// A peer and, per direction, the grants left after every `never`. These are shared with all that have the same.
 #[derive(Clone, Debug)]
 pub struct Permit {
     peer: VerifiedIdentity,
     generation: Generation,
-    inbound: Grants,
-    outbound: Grants,
+    grants: Both,
 }
 
 /// What becomes of a flow. The answer to anything that no rule names is `Deny`.
@@ -36,16 +35,8 @@ pub enum Verdict {
 }
 
 impl Permit {
-    /// `None` when nothing is granted in either direction, at `wall` or later.
-    pub(crate) fn new(
-        peer: VerifiedIdentity,
-        generation: Generation,
-        inbound: Grants,
-        outbound: Grants,
-        wall: Timestamp,
-    ) -> Option<Self> {
-        let any = inbound.ever(wall) || outbound.ever(wall);
-        any.then_some(Self { peer, generation, inbound, outbound })
+    pub(crate) fn new(peer: VerifiedIdentity, generation: Generation, grants: Both) -> Self {
+        Self { peer, generation, grants }
     }
 
     /// Whom it permits.
@@ -61,8 +52,8 @@ impl Permit {
     /// Whether a flow for `service` may be opened in `direction` at `wall`.
     pub fn verdict(&self, direction: Direction, service: Service, wall: Timestamp) -> Verdict {
         let grants = match direction {
-            Direction::Inbound => &self.inbound,
-            Direction::Outbound => &self.outbound,
+            Direction::Inbound => &self.grants.inbound,
+            Direction::Outbound => &self.grants.outbound,
         };
         grants.allows(service, wall).map_or(Verdict::Deny, |rule| Verdict::Allow(rule.clone()))
     }
@@ -70,12 +61,12 @@ impl Permit {
     /// Same grants (peer and generation aside): nothing about existing flows can change.
     #[must_use]
     pub fn same_grants(&self, other: &Self) -> bool {
-        self.inbound == other.inbound && self.outbound == other.outbound
+        self.grants == other.grants
     }
 
     /// When a grant starts or ends next after `wall`, so that the engine can judge its flows again then.
     pub fn next_change(&self, wall: Timestamp) -> Option<Timestamp> {
-        let directions = [&self.inbound, &self.outbound];
+        let directions = [&self.grants.inbound, &self.grants.outbound];
         directions.into_iter().filter_map(|grants| grants.next_change(wall)).min()
     }
 }

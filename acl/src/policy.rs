@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bulkhead_identity::{Generation, Role, Timestamp, Trust, TrustDomain, VerifiedIdentity};
 
 use crate::{
-    Permit, PolicyError, RuleSet, Subject, bundle::Header, class::Classes, grant::Window, slice::Slice,
+    Permit, PolicyError, RuleSet, Subject, bundle::Header, class::Classes, grant::Window, pairs::Pairs,
+    slice::Slice,
 };
 
 /// A verified policy. `nobody()` is generation 0, permits nothing.
@@ -88,20 +89,43 @@ impl Policy {
     /// `None` when nothing is or (before every `until`) will be permitted in either direction.
     ///
     /// Only nodes and gateways of the policy's own trust domain are permitted anything, and no identity
-    /// needs a permit for itself.
+    /// needs a permit for itself. For many peers use [`Policy::permits`].
     #[must_use]
     pub fn permit(&self, me: &VerifiedIdentity, peer: &VerifiedIdentity, wall: Timestamp) -> Option<Permit> {
-        let header = self.header.as_ref()?;
-        let concerns = |identity| carries_traffic(identity, &header.trust_domain);
-        if !concerns(me) || !concerns(peer) || me.name() == peer.name() {
+        self.permits(me, wall).with(peer)
+    }
+
+    /// What `me` is permitted, to be asked for one peer after the other.
+    pub fn permits<'p>(&'p self, me: &'p VerifiedIdentity, wall: Timestamp) -> Permits<'p> {
+        let concerned = self.header.as_ref().filter(|header| carries_traffic(me, &header.trust_domain));
+        Permits {
+            concerned: concerned.map(|header| {
+                let validity = Window { start: header.not_before, end: header.expires };
+                (header, Pairs::new(&self.classes, &Subject::from(me), validity, wall))
+            }),
+            me,
+        }
+    }
+}
+
+/// Permits of one identity with many peers. Peers that the same rules join share what these grant.
+#[derive(Debug)]
+pub struct Permits<'p> {
+    /// `None` when `me` is permitted nothing, whoever the peer is.
+    concerned: Option<(&'p Header, Pairs<'p>)>,
+    me: &'p VerifiedIdentity,
+}
+
+impl<'p> Permits<'p> {
+    /// As [`Policy::permit`].
+    #[must_use]
+    pub fn with(&mut self, peer: &'p VerifiedIdentity) -> Option<Permit> {
+        let (header, pairs) = self.concerned.as_mut()?;
+        if !carries_traffic(peer, &header.trust_domain) || self.me.name() == peer.name() {
             return None;
         }
-        let validity = Window { start: header.not_before, end: header.expires };
-        let mine = self.classes.of(&Subject::from(me));
-        let theirs = self.classes.of(&Subject::from(peer));
-        let inbound = self.classes.grants(&theirs, &mine, validity);
-        let outbound = self.classes.grants(&mine, &theirs, validity);
-        Permit::new(peer.clone(), header.generation, inbound, outbound, wall)
+        let grants = pairs.with(peer.name(), peer.labels())?;
+        Some(Permit::new(peer.clone(), header.generation, grants))
     }
 }
 
