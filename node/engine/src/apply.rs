@@ -25,7 +25,7 @@ use bulkhead_identity::{
     VerifiedIdentity, VerifyError, verify,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// What only the control task needs: verified chains, and the numbers given to peers.
@@ -114,13 +114,14 @@ impl Control {
         let verified = self.verify_all(me, world, changes, now);
         let shared = duplicates(me, &verified);
         let overlay = |endpoint: SocketAddr| me.is_overlay(endpoint.ip());
+        let mut permits = world.policy.permits(&me.identity, now.wall);
         let mut wanted = BTreeMap::new();
-        for (entry, identity) in verified {
+        for (entry, identity) in &verified {
             if shared.contains(&entry.name) {
                 changes.refused.push((entry.name.clone(), Reason::RefusedDuplicate));
                 continue;
             }
-            match world.policy.permit(&me.identity, &identity, now.wall) {
+            match permits.with(identity) {
                 Some(permit) => {
                     let paths = Paths::new(&entry.endpoints, overlay);
                     wanted.insert(entry.name.clone(), Wanted { permit, paths });
@@ -239,7 +240,7 @@ fn node_of(claims: &Claims) -> Option<(TunnelPublicKey, OverlayAddrs)> {
 /// Names of entries that share name, address or tunnel key with another, or with us. Nobody can say which of
 /// them is honest, so all of them are refused.
 fn duplicates(me: &Me, verified: &[(&PeerEntry, VerifiedIdentity)]) -> HashSet<NodeName> {
-    let mut seen: HashMap<Vec<u8>, Option<&NodeName>> = HashMap::new();
+    let mut seen: HashMap<Mark<'_>, Option<&NodeName>> = HashMap::new();
     for mark in marks(me.identity.claims()) {
         seen.insert(mark, None);
     }
@@ -256,14 +257,18 @@ fn duplicates(me: &Me, verified: &[(&PeerEntry, VerifiedIdentity)]) -> HashSet<N
 }
 
 /// What has to be unique about a node.
-fn marks(claims: &Claims) -> Vec<Vec<u8>> {
-    let mut marks = vec![[b"n", claims.id.name.as_str().as_bytes()].concat()];
-    marks.extend(claims.tunnel_key.map(|key| [b"k", &key.as_bytes()[..]].concat()));
-    if let Some(addresses) = claims.addresses {
-        marks.push([b"6", &addresses.v6.octets()[..]].concat());
-        marks.push([b"4", &addresses.v4.octets()[..]].concat());
-    }
-    marks
+#[derive(PartialEq, Eq, Hash)]
+enum Mark<'c> {
+    Name(&'c NodeName),
+    Key([u8; 32]),
+    V6(Ipv6Addr),
+    V4(Ipv4Addr),
+}
+
+fn marks(claims: &Claims) -> impl Iterator<Item = Mark<'_>> {
+    let key = claims.tunnel_key.map(|key| Mark::Key(*key.as_bytes()));
+    let addresses = claims.addresses.map(|addresses| [Mark::V6(addresses.v6), Mark::V4(addresses.v4)]);
+    [Mark::Name(&claims.id.name)].into_iter().chain(key).chain(addresses.into_iter().flatten())
 }
 
 fn end_revoked(old: &Snapshot, revocations: &Revocations, changes: &mut Changes, out: &mut Output) {

@@ -49,7 +49,13 @@ impl Me {
 
 impl Snapshot {
     pub(crate) fn new(me: Option<Me>, peers: BTreeMap<NodeName, Arc<Peer>>) -> Self {
-        let mut snapshot = Self { me, ..Self::default() };
+        let mut snapshot = Self {
+            me,
+            peers: BTreeMap::new(),
+            by_address: HashMap::with_capacity(2 * peers.len()),
+            by_key: HashMap::with_capacity(peers.len()),
+            by_index: HashMap::with_capacity(peers.len()),
+        };
         for peer in peers.values() {
             let theirs = peer.pair.theirs;
             snapshot.by_address.insert(theirs.v6.into(), Arc::clone(peer));
