@@ -22,6 +22,7 @@ use crate::packets::socket::WireSocket;
 use crate::packets::threads::DataThreads;
 use crate::packets::transmit::Transmit;
 use crate::state::{Loaded, Store};
+use crate::sys;
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
 use bulkhead_identity::{Timestamp, TunnelKey};
@@ -48,6 +49,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// # Errors
 /// When it cannot start. Nothing is left behind then but the leak stop.
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
+    sys::give_back_freed_memory();
     crate::log::start(&config.log);
     let store = Store::open(&config.state)?;
     let _lock = store.lock_within(LOCK_PATIENCE)?;

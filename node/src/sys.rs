@@ -1,6 +1,6 @@
 //! The system calls that no library we use offers safely: opening a queue of a TUN device with a `virtio_net_hdr`,
-//! and the two settings that turn offloads on and off. The only module with `unsafe` in it; every block says why it
-//! is sound.
+//! the settings that turn offloads on and off, and those of the memory allocator. The only module with `unsafe` in it;
+//! every block says why it is sound.
 #![allow(unsafe_code)]
 
 use rustix::fs::{Mode, OFlags, open};
@@ -8,6 +8,11 @@ use std::ffi::{c_int, c_short, c_uint};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Larger pieces of memory, and more of it free at the end of the heap, go back at once: glibc's own first threshold,
+/// which it raises unless it is set (mallopt(3)).
+#[cfg(target_env = "gnu")]
+const MALLOC_KEEPS_BYTES: c_int = 128 * 1024;
 
 /// What the host may leave to us to do with the packets that it sends into a TUN device (`linux/if_tun.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +92,22 @@ fn set_option(socket: &impl AsFd, level: c_int, name: c_int, value: c_int) -> io
             size_of::<c_int>() as libc::socklen_t,
         )
     })
+}
+
+/// Has glibc give freed memory back to the system; other allocators are left to do as they do. Of itself it learns from
+/// the first large message to keep what the largest one took, and in each thread's own arena: beside ten thousand peers,
+/// as much again. Before there are other threads.
+pub(crate) fn give_back_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in [
+        (libc::M_MMAP_THRESHOLD, MALLOC_KEEPS_BYTES),
+        (libc::M_TRIM_THRESHOLD, MALLOC_KEEPS_BYTES),
+        // The data threads allocate nothing per packet, so that one is enough.
+        (libc::M_ARENA_MAX, 1),
+    ] {
+        // SAFETY: takes two integers; a value that it does not like changes nothing.
+        unsafe { libc::mallopt(parameter, value) };
+    }
 }
 
 /// The descriptor of a TUN device, to wait for and to set up.
