@@ -24,7 +24,8 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 const MISSING_PER_100_000: u64 = 500;
 
 /// Why packets may be dropped here without anything being wrong.
-const EXPLAINED: [(&str, &str); 7] = [
+const EXPLAINED: [(&str, &str); 8] = [
+    ("congested", "segments that a bulk stream lost so that it keeps the interface's queue short"),
     ("network_refused", "datagrams of the moment in which a host that changes its address has none"),
     ("unknown_index", "data for a session that a rekey has replaced"),
     ("bad_counter", "data that overtook others by more than the replay window while an address changed"),

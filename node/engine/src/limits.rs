@@ -35,18 +35,21 @@ pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 /// Handshake initiations that are answered in one second, over all sources; for more a cookie is asked for.
 pub const HANDSHAKES_PER_SECOND: u64 = 200;
-/// Cookies an address is given at once, as long as it has not proved to be the sender's.
-pub const COOKIE_BURST: u32 = 2;
-/// How fast it earns them back. A cookie is good for two minutes (whitepaper, section 5.4.7).
-pub const COOKIE_REFILL: Duration = Duration::from_secs(1);
+/// Cookies counted at one place in [`COOKIE_INTERVAL`]; an address that has not proved to be the sender's has two places.
+pub const COOKIES_PER_SOURCE: u8 = 1;
+/// As often as WireGuard tries again (whitepaper, section 6.1). A cookie is good for two minutes.
+pub const COOKIE_INTERVAL: Duration = Duration::from_secs(5);
+/// Where cookies are counted, one byte each: a flood from 10,000 addresses uses up both counters of less than one in two
+/// thousand others, and of other ones in the next interval.
+pub const COOKIE_COUNTERS: usize = 1 << 20;
 /// Cookies given in one second beyond that, for those whose addresses others write on theirs.
-pub const COOKIES_PER_SECOND: u64 = 2000;
+pub const COOKIES_PER_SECOND: u64 = 1000;
 /// Handshake messages one source may send at once before it has to wait.
 pub const SOURCE_BURST: u32 = 20;
 /// How fast one source earns them back.
 pub const SOURCE_REFILL: Duration = Duration::from_millis(100);
-/// Buckets of the per-source table; sources share one when they collide.
-pub const SOURCE_BUCKETS: usize = 65_536;
+/// Buckets of the table of sources that proved their addresses; sources share one when they collide.
+pub const SOURCE_BUCKETS: usize = 8192;
 /// Handshake initiations of one peer that may be answered before it has confirmed one with data.
 pub const UNCONFIRMED_BURST: u32 = 4;
 /// How fast a peer earns the right to one more unconfirmed handshake: WireGuard's own retry interval.

@@ -26,11 +26,10 @@
 use crate::Reason;
 use crate::bucket::{Bucket, Rate};
 use crate::limits::{
-    COOKIE_BURST, COOKIE_REFILL, COOKIES_PER_SECOND, DATA_OVERHEAD, HANDSHAKE_BYTES, HANDSHAKES_PER_SECOND,
-    INITIATION_RETRY, PADDING, REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, SOURCE_BURST, SOURCE_REFILL,
-    UNCONFIRMED_BURST, UNCONFIRMED_REFILL,
+    COOKIES_PER_SECOND, DATA_OVERHEAD, HANDSHAKE_BYTES, HANDSHAKES_PER_SECOND, INITIATION_RETRY, PADDING,
+    REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, UNCONFIRMED_BURST, UNCONFIRMED_REFILL,
 };
-use crate::sources::Sources;
+use crate::sources::{Claims, Sources};
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
@@ -42,8 +41,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-const PROVEN: Rate = Rate { burst: SOURCE_BURST, refill: SOURCE_REFILL };
-const CLAIMED: Rate = Rate { burst: COOKIE_BURST, refill: COOKIE_REFILL };
 const UNCONFIRMED: Rate = Rate { burst: UNCONFIRMED_BURST, refill: UNCONFIRMED_REFILL };
 /// boringtun keeps the lower eight bits of an index for itself.
 const INDEX_SHIFT: u32 = 8;
@@ -94,15 +91,11 @@ pub(crate) struct Door {
     /// Sources that have proved their addresses.
     proven: Mutex<Sources>,
     /// Sources that ask for cookies.
-    claimed: Mutex<Sources>,
+    claimed: Mutex<Claims>,
 }
 
-fn lock(sources: &Mutex<Sources>) -> MutexGuard<'_, Sources> {
-    sources.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn charge(sources: &Mutex<Sources>, source: IpAddr, mono: Duration) -> bool {
-    lock(sources).admit(source, mono)
+fn lock<T>(table: &Mutex<T>) -> MutexGuard<'_, T> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the field for the cookie's mark (mac2) is left zero, as it is by whoever has none.
@@ -152,8 +145,8 @@ impl Door {
             cookies: RateLimiter::new(&public, 0),
             load: Load::default(),
             spare: Load::default(),
-            proven: Mutex::new(Sources::new(PROVEN)),
-            claimed: Mutex::new(Sources::new(CLAIMED)),
+            proven: Mutex::new(Sources::new()),
+            claimed: Mutex::new(Claims::new()),
         }
     }
 
@@ -184,9 +177,9 @@ impl Door {
             return Admission::Refused(Reason::HandshakeRate);
         }
         match self.cookies.verify_packet(Some(source), initiation, room) {
-            Ok(_) if charge(&self.proven, source, mono) => Admission::Granted,
+            Ok(_) if lock(&self.proven).admit(source, mono) => Admission::Granted,
             Err(TunnResult::WriteToNetwork(cookie))
-                if charge(&self.claimed, source, mono) || self.spare.admits(mono, COOKIES_PER_SECOND) =>
+                if lock(&self.claimed).admit(source, mono) || self.spare.admits(mono, COOKIES_PER_SECOND) =>
             {
                 Admission::Cookie(cookie.len())
             }
@@ -205,7 +198,7 @@ impl Door {
         if self.marks.verify_packet(None, answer, &mut []).is_err() {
             return Err(Reason::Unauthentic);
         }
-        if charge(&self.proven, source, mono) { Ok(()) } else { Err(Reason::HandshakeRate) }
+        if lock(&self.proven).admit(source, mono) { Ok(()) } else { Err(Reason::HandshakeRate) }
     }
 
     /// Finds out whose private key made an initiation, or one that this is a replay of.

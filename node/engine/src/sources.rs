@@ -1,67 +1,99 @@
-//! How often one source may knock when we are under load, once it has proved its address: a single flooding address
-//! uses up its own share and nothing else.
+//! How often one source may knock when we are under load: a single flooding address uses up its own share and nothing
+//! else.
 //!
-//! A table of fixed size: an address owns the fuller of two buckets that a keyed hash picks, so a flood from
-//! many addresses has to hit both of an honest peer's buckets to be in its way. A source is an IPv4 address
-//! or an IPv6 /64, because one host owns a whole /64.
+//! Two tables of fixed size. [`Sources`] is for those that proved their addresses; [`Claims`] for those that have yet to, and
+//! ask for the cookie to do it with. In both an address owns two places that a keyed hash picks, and uses the one that is used
+//! less, so that a flood from many addresses has to hit both of an honest peer's to be in its way. A source is an
+//! IPv4 address or an IPv6 /64, because one host owns a whole /64.
 
 use crate::bucket::{Bucket, Rate};
-use crate::limits::SOURCE_BUCKETS;
+use crate::limits::{
+    COOKIE_COUNTERS, COOKIE_INTERVAL, COOKIES_PER_SOURCE, SOURCE_BUCKETS, SOURCE_BURST, SOURCE_REFILL,
+};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
+const RATE: Rate = Rate { burst: SOURCE_BURST, refill: SOURCE_REFILL };
+
+/// The two places of `source` in a table of `size`.
+fn places(source: IpAddr, hasher: &RandomState, size: usize) -> [usize; 2] {
+    let prefix = match source {
+        IpAddr::V4(v4) => u64::from(u32::from(v4)),
+        // The upper half; tagged by its own nature: no global IPv6 /64 is below 2^32.
+        IpAddr::V6(v6) => (u128::from(v6) >> 64) as u64,
+    };
+    let hash = hasher.hash_one(prefix);
+    [hash as usize % size, (hash >> 32) as usize % size]
+}
+
 /// Token buckets by source.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    rate: Rate,
     buckets: Box<[Bucket]>,
     hasher: RandomState,
 }
 
 impl Sources {
-    /// With so many for each source.
-    pub(crate) fn new(rate: Rate) -> Self {
-        Self { rate, buckets: vec![Bucket::default(); SOURCE_BUCKETS].into(), hasher: RandomState::new() }
+    pub(crate) fn new() -> Self {
+        Self { buckets: vec![Bucket::default(); SOURCE_BUCKETS].into(), hasher: RandomState::new() }
     }
 
-    /// Whether `source` may be heard now; charges it.
+    /// Whether `source` may be heard now.
     pub(crate) fn admit(&mut self, source: IpAddr, mono: Duration) -> bool {
-        let rate = self.rate;
-        self.bucket(source, mono).take(rate, mono)
-    }
-
-    /// Whether [`Sources::admit`] would say yes.
-    pub(crate) fn would_admit(&mut self, source: IpAddr, mono: Duration) -> bool {
-        let rate = self.rate;
-        self.bucket(source, mono).level(rate, mono) > 0
-    }
-
-    fn bucket(&mut self, source: IpAddr, mono: Duration) -> &mut Bucket {
-        let prefix = match source {
-            IpAddr::V4(v4) => u64::from(u32::from(v4)),
-            // The upper half; tagged by its own nature: no global IPv6 /64 is below 2^32.
-            IpAddr::V6(v6) => (u128::from(v6) >> 64) as u64,
-        };
-        let hash = self.hasher.hash_one(prefix);
-        let first = hash as usize % SOURCE_BUCKETS;
-        let second = (hash >> 32) as usize % SOURCE_BUCKETS;
-        let mut level = |at: usize| self.buckets[at].level(self.rate, mono);
+        let [first, second] = places(source, &self.hasher, SOURCE_BUCKETS);
+        let mut level = |at: usize| self.buckets[at].level(RATE, mono);
         let fuller = if level(first) >= level(second) { first } else { second };
-        &mut self.buckets[fuller]
+        self.buckets[fuller].take(RATE, mono)
+    }
+}
+
+/// Cookies given, by source, in one interval. The next one counts anew and elsewhere, so that whoever shared its
+/// places with others does not for long.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    given: Box<[u8]>,
+    hasher: RandomState,
+    interval: u128,
+}
+
+impl Claims {
+    pub(crate) fn new() -> Self {
+        Self { given: vec![0; COOKIE_COUNTERS].into(), hasher: RandomState::new(), interval: 0 }
+    }
+
+    /// Whether there is a cookie for `source`.
+    pub(crate) fn would_admit(&mut self, source: IpAddr, mono: Duration) -> bool {
+        *self.given_to(source, mono) < COOKIES_PER_SOURCE
+    }
+
+    /// The same, and it is given.
+    pub(crate) fn admit(&mut self, source: IpAddr, mono: Duration) -> bool {
+        let given = self.given_to(source, mono);
+        let admitted = *given < COOKIES_PER_SOURCE;
+        *given += u8::from(admitted);
+        admitted
+    }
+
+    fn given_to(&mut self, source: IpAddr, mono: Duration) -> &mut u8 {
+        let interval = mono.as_nanos() / COOKIE_INTERVAL.as_nanos();
+        if self.interval != interval {
+            self.interval = interval;
+            self.hasher = RandomState::new();
+            self.given.fill(0);
+        }
+        let [first, second] = places(source, &self.hasher, COOKIE_COUNTERS);
+        &mut self.given[if self.given[first] <= self.given[second] { first } else { second }]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{SOURCE_BURST, SOURCE_REFILL};
-
-    const RATE: Rate = Rate { burst: SOURCE_BURST, refill: SOURCE_REFILL };
 
     #[test]
     fn one_flooding_source_uses_up_only_its_own_share() {
-        let mut sources = Sources::new(RATE);
+        let mut sources = Sources::new();
         let at = Duration::from_secs(5);
         let admitted = (0..10_000).filter(|_| sources.admit([192, 0, 2, 1].into(), at)).count();
         // Two buckets at most.
@@ -72,11 +104,25 @@ mod tests {
 
     #[test]
     fn addresses_of_one_64_share() {
-        let mut sources = Sources::new(RATE);
+        let mut sources = Sources::new();
         let at = Duration::from_secs(5);
         let admitted = (0..1000u16)
             .filter(|&i| sources.admit(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, i).into(), at))
             .count();
         assert!(admitted <= 2 * SOURCE_BURST as usize, "{admitted}");
+    }
+
+    #[test]
+    fn ten_thousand_that_ask_for_all_the_cookies_they_can_leave_others_theirs() {
+        let mut claims = Claims::new();
+        let at = Duration::from_secs(7);
+        let flood = |i: u32| IpAddr::from(0xcb00_7100_u32.wrapping_add(i).to_be_bytes());
+        let given = (0..100_000).filter(|i| claims.admit(flood(i % 10_000), at)).count();
+        assert!(given <= 10_000 * 2 * usize::from(COOKIES_PER_SOURCE), "{given}");
+        // One in two thousand is refused on average; more than ten of these would be one chance in millions.
+        let refused = (0..4000_u32).filter(|&i| !claims.admit(flood(1 << 20 | i), at)).count();
+        assert!(refused <= 10, "{refused}");
+        let later = at + COOKIE_INTERVAL;
+        assert!(claims.would_admit(flood(0), later) && claims.admit(flood(0), later));
     }
 }

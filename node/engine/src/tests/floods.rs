@@ -3,7 +3,7 @@
 
 use super::attacker::{ATTACKER, BYSTANDER, Scene};
 use super::craft::udp;
-use crate::limits::{COOKIE_BURST, COOKIES_PER_SECOND, HANDSHAKES_PER_SECOND};
+use crate::limits::{COOKIES_PER_SECOND, COOKIES_PER_SOURCE, HANDSHAKES_PER_SECOND};
 use crate::session::Kind;
 use crate::session::classify;
 use crate::*;
@@ -13,7 +13,7 @@ const FLOOD: u32 = 100_000;
 /// What passes in a second without a cookie.
 const WITHOUT_COOKIE: usize = HANDSHAKES_PER_SECOND as usize;
 /// Cookies that one source gets in a second.
-const COOKIES: u64 = COOKIES_PER_SECOND + 2 * COOKIE_BURST as u64;
+const COOKIES: u64 = COOKIES_PER_SECOND + 2 * COOKIES_PER_SOURCE as u64;
 
 /// What a flood was answered with.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ fn g1_g3_a_flood_from_one_source_is_its_own_share_and_no_more() {
         assert!(flood.handshakes <= WITHOUT_COOKIE, "{flood:?}");
     }
     let cookies = scene.counter(Reason::CookieAsked);
-    assert!(cookies <= COOKIES + 2 * u64::from(COOKIE_BURST), "{cookies}");
+    assert!(cookies <= COOKIES + 2 * u64::from(COOKIES_PER_SOURCE), "{cookies}");
     connects(&scene, BYSTANDER);
 }
 

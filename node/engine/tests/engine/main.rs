@@ -9,7 +9,6 @@ mod change;
 mod churn;
 mod craft;
 mod domain;
-mod idle;
 mod net;
 mod path_mtu;
 mod superpackets;
