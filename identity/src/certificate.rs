@@ -6,6 +6,7 @@
 
 use crate::cbor::fixed_bytes;
 use crate::{IdentityPublicKey, KeyBinding, Labels, Seal, SpiffeId, Timestamp, TunnelPublicKey, profile};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -243,17 +244,6 @@ impl Chain {
         Ok(Self(ders))
     }
 
-    /// The same chain, in one memory with `other` as far as they have the same certificates: most nodes of a mesh
-    /// have one issuer.
-    #[must_use]
-    pub fn sharing(self, other: &Self) -> Self {
-        if self == *other {
-            return other.clone();
-        }
-        let known = |der: &Arc<[u8]>| other.0.iter().find(|known| *known == der).unwrap_or(der).clone();
-        Self(self.0.iter().map(known).collect())
-    }
-
     /// The certificate whose key the holder proves.
     pub fn leaf(&self) -> &[u8] {
         // `new` is the only constructor and takes no empty list.
@@ -276,6 +266,30 @@ impl Chain {
     /// When malformed, with trailing bytes, or beyond a limit.
     pub fn decode(bytes: &[u8]) -> Result<Self, ProfileError> {
         crate::cbor::decode(bytes).map_err(ProfileError)
+    }
+}
+
+/// Issuers' certificates, each kept once, however many chains end in it.
+#[derive(Clone, Debug, Default)]
+pub struct Issuers(BTreeSet<Arc<[u8]>>);
+
+impl Issuers {
+    /// Learns those of a chain that is kept already.
+    pub fn note(&mut self, chain: &Chain) {
+        for issuer in &chain.0[1..] {
+            if !self.0.contains(issuer) {
+                self.0.insert(Arc::clone(issuer));
+            }
+        }
+    }
+
+    /// The same chain; what was noted before is not kept twice.
+    #[must_use]
+    pub fn share(&mut self, chain: Chain) -> Chain {
+        self.note(&chain);
+        let (leaf, issuers) = (&chain.0[..1], &chain.0[1..]);
+        let known = |issuer| self.0.get(issuer).unwrap_or(issuer);
+        Chain(leaf.iter().chain(issuers.iter().map(known)).cloned().collect())
     }
 }
 

@@ -27,7 +27,7 @@ pub mod time;
 pub mod trust;
 pub mod verify;
 
-pub use certificate::{Certificate, Chain, Claims, OverlayAddrs, Role, Serial};
+pub use certificate::{Certificate, Chain, Claims, Issuers, OverlayAddrs, Role, Serial};
 pub use draft::Draft;
 pub use issue::{Authority, Issuer, IssuerLimits};
 pub use issuer_request::IssuerRequest;

@@ -4,27 +4,27 @@
 use crate::control::{Endpoint, MAX_ENDPOINTS, MAX_TEXT_BYTES};
 use crate::flow::{FlowReport, MAX_REPORTED_FLOWS};
 use crate::map::{MAX_MAP_PEERS, MapPeer};
-use bulkhead_identity::NodeName;
+use bulkhead_identity::{Issuers, NodeName};
 use minicbor::decode::Error;
 use minicbor::{Decode, Decoder};
 
 fn list<'b, C, T: Decode<'b, C>>(d: &mut Decoder<'b>, c: &mut C, max: usize) -> Result<Vec<T>, Error> {
-    list_with(d, c, max, |_, item| item)
+    list_with(d, c, max, |item| item)
 }
 
-/// `keep` makes of an item what is kept of it behind those before.
+/// `keep` makes of an item what is kept of it.
 fn list_with<'b, C, T: Decode<'b, C>>(
     d: &mut Decoder<'b>,
     c: &mut C,
     max: usize,
-    keep: impl Fn(&[T], T) -> T,
+    mut keep: impl FnMut(T) -> T,
 ) -> Result<Vec<T>, Error> {
     let mut items = Vec::new();
     for item in d.array_iter_with(c)? {
         if items.len() == max {
             return Err(Error::message("list is longer than its limit"));
         }
-        items.push(keep(&items, item?));
+        items.push(keep(item?));
     }
     Ok(items)
 }
@@ -33,14 +33,10 @@ pub(crate) fn endpoints<'b, C>(d: &mut Decoder<'b>, c: &mut C) -> Result<Vec<End
     list(d, c, MAX_ENDPOINTS)
 }
 
-/// Certificates that a peer has in common with the one before, as its issuer's, are kept once from the beginning.
+/// Issuers' certificates are kept once from the beginning.
 pub(crate) fn peers<'b, C>(d: &mut Decoder<'b>, c: &mut C) -> Result<Vec<MapPeer>, Error> {
-    list_with(d, c, MAX_MAP_PEERS, |before: &[MapPeer], mut peer| {
-        if let Some(last) = before.last() {
-            peer.chain = peer.chain.sharing(&last.chain);
-        }
-        peer
-    })
+    let mut issuers = Issuers::default();
+    list_with(d, c, MAX_MAP_PEERS, |peer: MapPeer| MapPeer { chain: issuers.share(peer.chain), ..peer })
 }
 
 pub(crate) fn names<'b, C>(d: &mut Decoder<'b>, c: &mut C) -> Result<Vec<NodeName>, Error> {

@@ -3,9 +3,9 @@
 
 use crate::bounded;
 use crate::control::Endpoint;
-use bulkhead_identity::{Chain, NodeName};
+use bulkhead_identity::{Chain, Issuers, NodeName};
 use minicbor::{Decode, Encode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Largest map a node accepts.
@@ -161,20 +161,23 @@ impl PeerMap {
         }
     }
 
-    /// Certificates that are held already are kept once.
+    /// Certificates that are held already are not kept twice.
     fn with(
         mut self,
         peers: Vec<MapPeer>,
         held: &BTreeMap<NodeName, Arc<MapPeer>>,
     ) -> Result<Self, MapError> {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut issuers = Issuers::default();
+        held.values().for_each(|peer| issuers.note(&peer.chain));
         for mut peer in peers {
             if !seen.insert(peer.name.clone()) {
                 return Err(MapError::Twice(peer.name));
             }
-            if let Some(like) = held.get(&peer.name).or_else(|| held.values().next()) {
-                peer.chain = peer.chain.sharing(&like.chain);
-            }
+            peer.chain = match held.get(&peer.name) {
+                Some(same) if same.chain == peer.chain => same.chain.clone(),
+                Some(_) | None => issuers.share(peer.chain),
+            };
             self.peers.insert(peer.name.clone(), Arc::new(peer));
         }
         if self.peers.len() > MAX_MAP_PEERS {
@@ -196,6 +199,34 @@ mod tests {
             chain: Chain::new(vec![vec![version; 8]]).unwrap(),
             endpoints: vec![Endpoint(([192, 0, 2, version], 51820).into())],
         }
+    }
+
+    /// A peer's leaf and its issuer's certificate.
+    fn issued(name: usize, version: u8, issuer: u8) -> MapPeer {
+        let name = NodeName::parse(&format!("n{name}")).unwrap();
+        let chain = Chain::new(vec![vec![version; 8], vec![issuer; 8]]).unwrap();
+        MapPeer { name, chain, endpoints: Vec::new() }
+    }
+
+    /// Copies of issuers' certificates in memory.
+    fn copies(map: &PeerMap) -> usize {
+        let issuers = map.peers.values().map(|peer| Arc::as_ptr(&peer.chain.certificates()[1]).addr());
+        issuers.collect::<BTreeSet<_>>().len()
+    }
+
+    #[test]
+    fn issuers_are_kept_once_also_after_a_rotation_that_comes_peer_by_peer() {
+        let peers = (0..50).map(|n| issued(n, 1, (n % 2) as u8)).collect();
+        let sent = MapUpdate::Snapshot { sequence: MapSequence(1), peers };
+        let received = update(&crate::frame::encode(&sent).unwrap()[crate::frame::HEADER_BYTES..]).unwrap();
+        let mut map = PeerMap::default().apply(received).unwrap();
+        assert_eq!(copies(&map), 2);
+        for n in 0..50 {
+            let (base, next) = (MapSequence(n as u64 + 1), MapSequence(n as u64 + 2));
+            let upserted = vec![issued(n, 2, 2 + (n % 2) as u8)];
+            map = map.apply(MapUpdate::Delta { base, next, removed: Vec::new(), upserted }).unwrap();
+        }
+        assert_eq!(copies(&map), 2);
     }
 
     fn map(sequence: u64, peers: &BTreeMap<u8, u8>) -> PeerMap {

@@ -25,13 +25,15 @@ impl Backlog {
     pub fn read(&mut self, bytes: usize, emptied: bool, mono: Duration) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
         let tell = self.bytes > BACKLOG_BYTES && mono >= self.next;
-        if tell {
-            self.next = mono.saturating_add(BACKLOG_INTERVAL);
-        }
         if emptied {
             self.bytes = 0;
         }
         tell
+    }
+
+    /// One was told.
+    pub fn told(&mut self, mono: Duration) {
+        self.next = mono.saturating_add(BACKLOG_INTERVAL);
     }
 }
 
@@ -44,8 +46,14 @@ mod tests {
     /// How often a packet was told in a second of rounds of 100 µs, of which every `each`-th empties the queue.
     fn told(each: usize) -> usize {
         let mut backlog = Backlog::default();
-        let round =
-            |i: usize| backlog.read(ROUND, i.is_multiple_of(each), Duration::from_micros(i as u64 * 100));
+        let round = |i: usize| {
+            let mono = Duration::from_micros(i as u64 * 100);
+            let tell = backlog.read(ROUND, i.is_multiple_of(each), mono);
+            if tell {
+                backlog.told(mono);
+            }
+            tell
+        };
         (1..=10_000).map(round).filter(|told| *told).count()
     }
 

@@ -255,6 +255,12 @@ impl Batch<'_> {
         self.congested.set(true);
     }
 
+    /// Whether nobody was left to be told.
+    #[must_use]
+    pub fn has_told(&self) -> bool {
+        !self.congested.get()
+    }
+
     /// Takes datagrams from the UDP socket. `out` gets the packets that were in them, and handshake messages for
     /// [`Engine::handshake`].
     pub fn inbound<'d>(&self, datagrams: impl IntoIterator<Item = Datagram<'d>>, out: &mut Output) {

@@ -124,19 +124,25 @@ fn pass(
     if is_reserved(packet) {
         return Err(Reason::ReservedPort);
     }
-    let dropped = is_bulk(packet) && batch.congested.replace(false) && !mark(bytes);
-    let cut = fit(asked, bytes, packet, discovery::limit(batch, state));
+    let limit = discovery::limit(batch, state);
+    let mut cut = fit(asked, bytes, packet, limit);
     let traffic = match &cut {
         Ok(Some(split)) => Traffic { packets: split.segments() as u64, bytes: split.bytes() as u64 },
         Ok(None) | Err(_) => Traffic::one(packet.len),
     };
     state.judge_outbound(packet, traffic, batch.now, batch.engine.picks_up(batch.now), turn)?;
+    let told = cut.is_ok() && is_bulk(packet) && batch.congested.replace(false);
+    let lost = told && !mark(bytes);
+    if lost {
+        batch.count(Reason::Congested);
+    } else if told {
+        cut = fit(asked, bytes, packet, limit);
+    }
     match cut {
-        Ok(None) if dropped => Err(Reason::Congested),
+        Ok(None) if lost => Ok(()),
         Ok(None) => send(batch, state, bytes, out),
         Ok(Some(mut split)) => {
-            if dropped {
-                batch.count(Reason::Congested);
+            if lost {
                 split.next(bytes);
             }
             send_cut(batch, state, split, bytes, out)
@@ -307,6 +313,5 @@ fn is_quiet(reason: Reason) -> bool {
             | Reason::NoEndpoint
             | Reason::TooBig
             | Reason::PathUnknown
-            | Reason::Congested
     )
 }

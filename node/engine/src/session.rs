@@ -156,8 +156,8 @@ impl Door {
 
     /// Whether an initiation from `source` is worth the cryptography: it bears our mark, and, under load, it also
     /// bears the cookie that proves its source address, and that source has not sent too many. Costs a few
-    /// hashes and no more, whoever sends it, and nothing once its cookies are used up; and a source is charged
-    /// only for what it proved to have sent.
+    /// hashes and no more, whoever sends it, and nothing if it asks for a cookie and there is none. Only a source
+    /// that proved its address is charged for handshakes.
     /// `room` takes a cookie reply.
     pub(crate) fn admit(
         &self,
@@ -173,9 +173,13 @@ impl Door {
             if self.load.admits(mono, HANDSHAKES_PER_SECOND) {
                 return Admission::Granted;
             }
-        } else if bears_no_cookie(initiation) && !self.would_give_cookie(source, mono) {
+        }
+        let gives = self.would_give_cookie(source, mono);
+        if !gives && bears_no_cookie(initiation) {
             return Admission::Refused(Reason::HandshakeRate);
         }
+        // Without room for a cookie none is made.
+        let room = if gives { room } else { &mut [] };
         match self.cookies.verify_packet(Some(source), initiation, room) {
             Ok(_) if lock(&self.proven).admit(source, mono) => Admission::Granted,
             Err(TunnResult::WriteToNetwork(cookie))
@@ -183,7 +187,10 @@ impl Door {
             {
                 Admission::Cookie(cookie.len())
             }
-            Ok(_) | Err(TunnResult::WriteToNetwork(_)) => Admission::Refused(Reason::HandshakeRate),
+            Ok(_)
+            | Err(
+                TunnResult::WriteToNetwork(_) | TunnResult::Err(WireGuardError::DestinationBufferTooSmall),
+            ) => Admission::Refused(Reason::HandshakeRate),
             Err(_) => Admission::Refused(Reason::Unauthentic),
         }
     }

@@ -8,7 +8,7 @@
 mod domain;
 
 use allocation_counter::measure;
-use bulkhead_identity::Chain;
+use bulkhead_identity::{Chain, Issuers};
 use bulkhead_node_engine::*;
 use domain::{Domain, Member, now};
 use std::fmt::Write as _;
@@ -56,11 +56,11 @@ fn an_idle_peer_costs_the_same_whatever_the_policy_says_of_it() {
         })
         .collect();
     let mut peers: Vec<PeerEntry> = Vec::with_capacity(PEERS.into());
+    let mut issuers = Issuers::default();
     let introduced = bytes_per_peer("name and certificates", || {
         for (name, bytes) in &chains {
             let chain = Chain::decode(bytes).unwrap();
-            let chain = peers.last().map_or(chain.clone(), |last| chain.sharing(&last.chain));
-            peers.push(PeerEntry { name: name.clone(), chain, endpoints: Vec::new() });
+            peers.push(PeerEntry { name: name.clone(), chain: issuers.share(chain), endpoints: Vec::new() });
         }
     });
     assert!(introduced < 800, "the issuer's certificate is kept once");

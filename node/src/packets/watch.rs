@@ -18,6 +18,8 @@ const LINGER: Duration = Duration::from_micros(50);
 const CLOSELY: Duration = Duration::from_micros(100);
 /// Bytes moved between two waits, on average of the last few: more is bulk.
 const SMALL_BYTES: usize = 1024;
+/// What a round counts for in which nothing came that was for anybody: who sends noise is not lingered for.
+pub(crate) const NOISE: usize = 64 * 1024;
 /// Offering the CPU takes longer than this when someone takes it who has much to do. The kernel then gives it back late.
 const TAKEN: Duration = Duration::from_micros(100);
 /// How long a thread does not offer its CPU after that; it sleeps, and is woken in time.
@@ -49,7 +51,7 @@ impl Watch {
         moved: usize,
     ) -> io::Result<[bool; N]> {
         let start = Instant::now();
-        self.moved = (self.moved * 7 + moved) / 8;
+        self.heed(moved);
         let mut watched = sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN));
         if !self.linger(start, &mut watched)? {
             look(&mut watched, PATIENCE)?;
@@ -58,10 +60,19 @@ impl Watch {
         Ok(watched.map(|source| !source.revents().is_empty()))
     }
 
+    /// Takes note of bytes moved between two waits.
+    fn heed(&mut self, moved: usize) {
+        self.moved = (self.moved * 7).saturating_add(moved) / 8;
+    }
+
+    /// Whether looking again pays.
+    fn pays(&self, now: Instant) -> bool {
+        self.closely && self.moved <= SMALL_BYTES && self.crowded.is_none_or(|until| now >= until)
+    }
+
     /// Looks again for a while, if that pays; whether one can be read.
     fn linger(&mut self, start: Instant, watched: &mut [PollFd<'_>]) -> io::Result<bool> {
-        let crowded = self.crowded.is_some_and(|until| start < until);
-        if !self.closely || self.moved > SMALL_BYTES || crowded {
+        if !self.pays(start) {
             return Ok(false);
         }
         let mut now = start;
@@ -86,5 +97,35 @@ fn look(watched: &mut [PollFd<'_>], patience: Timespec) -> io::Result<bool> {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether it pays after waits that were short, with so much moved between them.
+    fn pays_after(moved: impl IntoIterator<Item = usize>) -> bool {
+        let mut watch = Watch { closely: true, ..Watch::default() };
+        moved.into_iter().for_each(|moved| watch.heed(moved));
+        watch.pays(Instant::now())
+    }
+
+    #[test]
+    fn a_thread_lingers_for_small_packets_and_not_beside_bulk_or_noise() {
+        assert!(pays_after([100; 50]));
+        assert!(!pays_after([1400; 50]));
+        assert!(!pays_after((0..50).map(|i| if i % 10 == 9 { 64 * 1024 } else { 66 })));
+        assert!(!pays_after((0..50).map(|i| if i % 10 == 9 { NOISE } else { 60 })));
+        assert!(pays_after([64 * 1024].into_iter().chain([66; 50])), "bulk that is over");
+    }
+
+    #[test]
+    fn a_thread_does_not_linger_for_what_comes_seldom_nor_where_others_take_the_cpu() {
+        let now = Instant::now();
+        let close = Watch { closely: true, ..Watch::default() };
+        assert!(close.pays(now) && !Watch::default().pays(now));
+        let crowded = Watch { crowded: Some(now + CROWDED), ..close };
+        assert!(!crowded.pays(now) && crowded.pays(now + CROWDED));
     }
 }

@@ -12,7 +12,7 @@ use crate::packets::frames::Frames;
 use crate::packets::socket::Inbox;
 use crate::packets::threads::Shared;
 use crate::packets::transmit::Transmit;
-use crate::packets::watch::Watch;
+use crate::packets::watch::{NOISE, Watch};
 use crate::sys;
 use bulkhead_node_engine::{Backlog, Handshake, Merge, Output};
 use bulkhead_protocol::offload::{Offload, Offloads};
@@ -95,17 +95,19 @@ impl Worker {
         if let Err(error) = self.transmit.socket.receive(&mut self.inbox) {
             return self.cannot_receive(&error);
         }
-        self.moved += self.inbox.bytes();
         let (engine, clock, inbox) = (&self.shared.engine, &self.shared.clock, &self.inbox);
         let handshakes = &self.handshakes;
+        let mut noise = true;
         self.transmit.carry(&mut self.out, |out| {
             engine.batch(clock.now()).inbound(inbox.datagrams(), out);
+            noise = out.is_empty();
             for handshake in out.handshakes() {
                 if handshakes.try_send(*handshake).is_err() {
                     engine.forgot_handshake();
                 }
             }
         });
+        self.moved += if noise { NOISE } else { inbox.bytes() };
         if inbox.has_room() { Round::Drained } else { Round::More }
     }
 
@@ -134,13 +136,16 @@ impl Worker {
         let now = self.shared.clock.now();
         let long = self.backlog.read(self.frames.bytes(), drained, now.mono);
         if !self.frames.is_empty() {
-            let (engine, frames) = (&self.shared.engine, &mut self.frames);
+            let (engine, frames, backlog) = (&self.shared.engine, &mut self.frames, &mut self.backlog);
             self.transmit.carry(&mut self.out, |out| {
                 let batch = engine.batch(now);
                 if long {
                     batch.tell_congestion();
                 }
                 batch.outbound(frames.iter_mut(), out);
+                if long && batch.has_told() {
+                    backlog.told(now.mono);
+                }
             });
         }
         Ok(if drained { Round::Drained } else { Round::More })

@@ -149,7 +149,7 @@ fn what_does_not_bear_our_mark_costs_nobody_a_share() {
 }
 
 #[test]
-fn a_peer_whose_address_a_flood_bears_still_gets_a_cookie_of_those_that_are_to_spare() {
+fn a_peer_whose_address_a_flood_bears_gets_one_of_the_cookies_that_are_to_spare() {
     let mut scene = Scene::new();
     let initiation = scene.stranger(ATTACKER).initiation(&scene);
     let at = scene.stranger(BYSTANDER).at;
@@ -159,8 +159,22 @@ fn a_peer_whose_address_a_flood_bears_still_gets_a_cookie_of_those_that_are_to_s
     assert!(answers.is_empty(), "in this second, all are used up");
     scene.seconds += 1;
     let mut out = Output::new();
-    let datagrams = (0..1000).map(|_| Datagram { from: at, ecn: Ecn::NotEct, bytes: &initiation });
+    let some = HANDSHAKES_PER_SECOND + COOKIES_PER_SECOND - 1;
+    let datagrams = (0..some).map(|_| Datagram { from: at, ecn: Ecn::NotEct, bytes: &initiation });
     scene.victim.batch(scene.now()).inbound(datagrams, &mut out);
+    connects(&scene, BYSTANDER);
+}
+
+#[test]
+fn made_up_marks_of_cookies_get_no_more_cookies_than_none() {
+    let scene = Scene::new();
+    let mut initiation = scene.stranger(ATTACKER).initiation(&scene);
+    initiation[132..].fill(0xa5);
+    let flood = flood(&scene, &initiation, |_| SocketAddr::from(([203, 0, 113, 66], 666)));
+    assert!(flood.handshakes <= WITHOUT_COOKIE, "{flood:?}");
+    let (asked, refused) = (scene.counter(Reason::CookieAsked), scene.counter(Reason::HandshakeRate));
+    assert!(0 < asked && asked <= COOKIES, "{asked}");
+    assert_eq!(asked + refused + flood.handshakes as u64, u64::from(FLOOD.next_multiple_of(64)));
     connects(&scene, BYSTANDER);
 }
 
