@@ -2,6 +2,7 @@
 
 pub(crate) mod frames;
 pub(crate) mod offload;
+pub(crate) mod sieve;
 pub(crate) mod socket;
 pub(crate) mod threads;
 pub(crate) mod transmit;

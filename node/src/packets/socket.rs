@@ -4,6 +4,7 @@
 //! mapped back, so that one host never looks like two. And datagrams are never fragmented, nor is the kernel's idea of
 //! a path's MTU, which anyone can forge by ICMP, believed: the engine finds out by itself.
 
+use crate::packets::sieve;
 use crate::sys;
 use bulkhead_node_engine::{Datagram, Ecn, Train};
 use quinn_udp::{EcnCodepoint, RecvMeta, UdpSocketState};
@@ -66,6 +67,9 @@ impl WireSocket {
         };
         if let Err(error) = sys::set_socket_buffers(&socket, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES) {
             tracing::debug!(%error, "socket buffers stay as they are");
+        }
+        if let Err(error) = sieve::attach(&socket) {
+            tracing::debug!(%error, "noise is received and refused by the engine");
         }
         let socket: UdpSocket = socket.into();
         let state = UdpSocketState::new((&socket).into())?;
