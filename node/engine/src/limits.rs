@@ -36,7 +36,7 @@ pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 /// Handshake initiations that are answered in one second, over all sources; for more a cookie is asked for.
 pub const HANDSHAKES_PER_SECOND: u64 = 200;
 /// Cookies counted at one place in [`COOKIE_INTERVAL`]; an address that has not proved to be the sender's has two places.
-pub const COOKIES_PER_SOURCE: u8 = 2;
+pub const COOKIES_PER_SOURCE: u8 = 1;
 /// As often as WireGuard tries again (whitepaper, section 6.1). A cookie is good for two minutes at most.
 pub const COOKIE_INTERVAL: Duration = Duration::from_secs(5);
 /// Where cookies are counted, one byte each: a flood from 10,000 addresses uses up both counters of less than one in two
@@ -44,7 +44,7 @@ pub const COOKIE_INTERVAL: Duration = Duration::from_secs(5);
 pub const COOKIE_COUNTERS: usize = 1 << 20;
 /// Cookies given in one second beyond that, to whoever comes first: a peer whose address others write on theirs depends
 /// on these.
-pub const COOKIES_PER_SECOND: u64 = 3000;
+pub const COOKIES_PER_SECOND: u64 = 2000;
 /// Handshake messages one source may send at once before it has to wait.
 pub const SOURCE_BURST: u32 = 20;
 /// How fast one source earns them back.
