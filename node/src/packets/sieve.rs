@@ -1,5 +1,5 @@
-//! What is no WireGuard message is dropped by the kernel before it wakes us: a flood of noise costs a fifth of what it
-//! would cost to receive.
+//! What is no WireGuard message is dropped by the kernel: noise neither wakes a data thread nor takes places in its receive
+//! calls.
 //!
 //! It refuses nothing that the engine would not refuse as well, and the engine does not rely on it. What is dropped here
 //! the kernel counts, per socket (`ss --udp --memory --listening`, the last of `skmem`).
