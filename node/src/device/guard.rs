@@ -43,11 +43,12 @@ fn rules(interface: &str, prefix: Prefix) -> [Vec<Expression>; 2] {
     };
     fields.map(|offset| {
         vec![
+            // First what costs least, and is decided for every packet of this host.
+            Expression::Version(version),
+            Expression::Header { offset, prefix: bytes.clone(), bits: prefix.bits },
             Expression::NotFrom(interface.into()),
             // What a host sends to its own addresses travels by loopback.
             Expression::NotFrom(LOOPBACK.into()),
-            Expression::Version(version),
-            Expression::Header { offset, prefix: bytes.clone(), bits: prefix.bits },
             Expression::Count,
             Expression::Drop,
         ]
