@@ -42,6 +42,8 @@ pub const COOKIE_INTERVAL: Duration = Duration::from_secs(5);
 /// Where cookies are counted, one byte each: a flood from 10,000 addresses uses up both counters of less than one in two
 /// thousand others, and of other ones in the next interval.
 pub const COOKIE_COUNTERS: usize = 1 << 20;
+/// Parts of that table, each of which begins its interval at another time.
+pub const COOKIE_PARTS: u32 = 64;
 /// Cookies given in one second beyond that, to whoever comes first: a peer whose address others write on theirs depends
 /// on these.
 pub const COOKIES_PER_SECOND: u64 = 2000;

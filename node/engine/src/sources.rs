@@ -8,7 +8,8 @@
 
 use crate::bucket::{Bucket, Rate};
 use crate::limits::{
-    COOKIE_COUNTERS, COOKIE_INTERVAL, COOKIES_PER_SOURCE, SOURCE_BUCKETS, SOURCE_BURST, SOURCE_REFILL,
+    COOKIE_COUNTERS, COOKIE_INTERVAL, COOKIE_PARTS, COOKIES_PER_SOURCE, SOURCE_BUCKETS, SOURCE_BURST,
+    SOURCE_REFILL,
 };
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -49,17 +50,28 @@ impl Sources {
 }
 
 /// Cookies given, by source, in one interval. The next one counts anew and elsewhere, so that whoever shared its
-/// places with others does not for long.
+/// places with others does not for long. Intervals of the table's parts begin one after another: otherwise all of a
+/// flood would be given its cookies in the same moment.
 #[derive(Debug)]
 pub(crate) struct Claims {
+    parts: Box<[Part]>,
+    hasher: RandomState,
+}
+
+/// The part of the table that some sources count in.
+#[derive(Debug)]
+struct Part {
     given: Box<[u8]>,
     hasher: RandomState,
     interval: u128,
+    /// How much earlier its intervals begin than the first part's.
+    ahead: Duration,
 }
 
 impl Claims {
     pub(crate) fn new() -> Self {
-        Self { given: vec![0; COOKIE_COUNTERS].into(), hasher: RandomState::new(), interval: 0 }
+        let parts = (0..COOKIE_PARTS).map(|i| COOKIE_INTERVAL / COOKIE_PARTS * i).map(Part::new).collect();
+        Self { parts, hasher: RandomState::new() }
     }
 
     /// Whether there is a cookie for `source`.
@@ -76,14 +88,26 @@ impl Claims {
     }
 
     fn given_to(&mut self, source: IpAddr, mono: Duration) -> &mut u8 {
-        let interval = mono.as_nanos() / COOKIE_INTERVAL.as_nanos();
+        let [part, _] = places(source, &self.hasher, self.parts.len());
+        self.parts[part].given_to(source, mono)
+    }
+}
+
+impl Part {
+    fn new(ahead: Duration) -> Self {
+        let given = vec![0; COOKIE_COUNTERS / COOKIE_PARTS as usize].into();
+        Self { given, hasher: RandomState::new(), interval: 0, ahead }
+    }
+
+    fn given_to(&mut self, source: IpAddr, mono: Duration) -> &mut u8 {
+        let interval = (mono + self.ahead).as_nanos() / COOKIE_INTERVAL.as_nanos();
         // Threads take the time once per batch: one may come with that of an interval that is over.
         if self.interval < interval {
             self.interval = interval;
             self.hasher = RandomState::new();
             self.given.fill(0);
         }
-        let [first, second] = places(source, &self.hasher, COOKIE_COUNTERS);
+        let [first, second] = places(source, &self.hasher, self.given.len());
         &mut self.given[if self.given[first] <= self.given[second] { first } else { second }]
     }
 }
@@ -127,7 +151,28 @@ mod tests {
         assert!(!claims.would_admit(flood(0), at));
         assert!(claims.would_admit(flood(0), later) && claims.admit(flood(0), later));
         // A thread that is late does not begin the interval anew.
+        assert!(claims.would_admit(flood(1), later));
         let all = |claims: &mut Claims| (0..100).filter(|_| claims.admit(flood(1), at)).count();
         assert!(all(&mut claims) > 0 && all(&mut claims) == 0 && !claims.would_admit(flood(1), later));
+    }
+
+    #[test]
+    fn a_flood_that_lasts_is_given_its_cookies_evenly() {
+        let mut claims = Claims::new();
+        let mut given_at = |tenth: u64| {
+            let at = Duration::from_millis(tenth * 100);
+            let source = |i: u32| IpAddr::from((0xcb00_7100 + i).to_be_bytes());
+            (0..2000).filter(|&i| claims.admit(source(i), at)).count()
+                + (0..2000).filter(|&i| claims.admit(source(i), at)).count()
+        };
+        let first = given_at(0);
+        assert!(first > 3900, "{first}: what is new is given at once");
+        let interval = COOKIE_INTERVAL.as_secs() * 10;
+        let _: usize = (1..interval).map(&mut given_at).sum();
+        for second in (interval..2 * interval).step_by(10) {
+            // A fifth of what all of them may have, and more than five standard deviations to either side.
+            let given: usize = (second..second + 10).map(&mut given_at).sum();
+            assert!((600..1000).contains(&given), "{given}");
+        }
     }
 }
