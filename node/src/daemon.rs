@@ -18,7 +18,7 @@ use crate::local;
 use crate::names;
 use crate::names::resolv;
 use crate::packets::offload::Switches;
-use crate::packets::socket::WireSocket;
+use crate::packets::socket::Sockets;
 use crate::packets::threads::DataThreads;
 use crate::packets::transmit::Transmit;
 use crate::state::{Loaded, Store};
@@ -149,7 +149,7 @@ impl Running {
             tracing::warn!(why, "the local network can reach mesh addresses of this host past the tunnel");
         }
 
-        let sockets = WireSocket::bind(config.port, config.queues)
+        let sockets = Sockets::bind(config.port, config.queues)
             .with_context(|| format!("cannot bind UDP port {}; choose another with --port", config.port))?;
         let device = layout.create(netlink, config.queues).await?;
         let interface = device.index;
@@ -159,12 +159,12 @@ impl Running {
         let tunnel = TunnelKey::from_bytes(keys.tunnel.to_bytes());
         let engine = Arc::new(Engine::new(keys.tunnel, engine_config, clock.now()));
         let switches = Arc::new(Switches::new(config.offloads_off, held.offloads_off));
-        let transmits = Transmit::new(&engine, sockets, &device.queues, &switches);
+        let transmits = Transmit::new(&engine, sockets.data, &device.queues, &switches);
         let transmit = transmits.first().cloned().context("no data thread")?;
         switches.found(transmit.offloads_of_the_kernel());
         let enforcer = Enforcer::new(Arc::clone(&engine), transmit.clone(), clock.clone());
         enforcer.enforce(&held);
-        let threads = DataThreads::start(Arc::clone(&engine), transmits, clock.clone())
+        let threads = DataThreads::start(Arc::clone(&engine), transmits, sockets.door, clock.clone())
             .context("cannot start the data threads")?;
         tracing::info!(
             node = %held.me.claims().id,

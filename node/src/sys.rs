@@ -81,15 +81,27 @@ pub(crate) fn set_socket_buffers(socket: &impl AsFd, receive: usize, send: usize
     Ok(())
 }
 
-fn set_option(socket: &impl AsFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
-    // SAFETY: the value is one `c_int`, which outlives the call; the descriptor is borrowed for it.
+/// Has a classic BPF program choose among the sockets that share the port of `socket`, by their number.
+///
+/// # Errors
+/// The operating system's: `InvalidInput` for a program that the kernel does not take.
+pub(crate) fn steer_datagrams(socket: &impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // The kernel only reads the program, whatever the type says.
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program)
+}
+
+fn set_option<T>(socket: &impl AsFd, level: c_int, name: c_int, value: T) -> io::Result<()> {
+    // SAFETY: the kernel reads no more than the value's size, and where a value points to something, that outlives the
+    // call as well; the descriptor is borrowed for it.
     check(unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             level,
             name,
             (&raw const value).cast(),
-            size_of::<c_int>() as libc::socklen_t,
+            size_of::<T>() as libc::socklen_t,
         )
     })
 }

@@ -1,10 +1,11 @@
-//! The WireGuard UDP sockets: one per queue, all on one port, each for IPv6 and IPv4.
+//! The WireGuard UDP sockets: one per queue and one for initiations, all on one port, each for IPv6 and IPv4.
 //!
-//! Properties: above this file there are no IPv4-mapped addresses. What comes in is made plain, what goes out is
-//! mapped back, so that one host never looks like two. And datagrams are never fragmented, nor is the kernel's idea of
+//! Properties: what strangers can send as much of as they like, initiations, takes neither buffer nor time from data
+//! ([`crate::packets::steering`]). And above this file there are no IPv4-mapped addresses. What comes in is made plain, what goes out is
+//! mapped back, so that one host never looks like two. Datagrams are never fragmented, nor is the kernel's idea of
 //! a path's MTU, which anyone can forge by ICMP, believed: the engine finds out by itself.
 
-use crate::packets::sieve;
+use crate::packets::{sieve, steering};
 use crate::sys;
 use bulkhead_node_engine::{Datagram, Ecn, Train};
 use quinn_udp::{EcnCodepoint, RecvMeta, UdpSocketState};
@@ -22,10 +23,20 @@ const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 /// How long a full send buffer is waited for.
 const ROOM_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-/// Receives done by one system call.
-const RECEIVES: usize = 8;
+/// Receives done by one system call, at most.
+const RECEIVES: usize = quinn_udp::BATCH_SIZE;
+/// What one system call is to bring, at most: what is worked on should stay in the cache.
+const BATCH_BYTES: usize = 512 * 1024;
 /// The most that one receive can bring: datagrams of one sender, joined by the kernel.
 const RECEIVE_BYTES: usize = 65_535;
+
+/// All sockets of a port.
+pub(crate) struct Sockets {
+    /// One for each queue: everything but initiations.
+    pub(crate) data: Vec<WireSocket>,
+    /// Initiations.
+    pub(crate) door: WireSocket,
+}
 
 /// An open socket. Receiving and sending take `&self`.
 pub(crate) struct WireSocket {
@@ -42,21 +53,24 @@ enum Family {
     V4,
 }
 
-impl WireSocket {
-    /// Binds `port` on all addresses, `count` times, for as many threads. The kernel gives all datagrams from one
-    /// address and port to one of them.
+impl Sockets {
+    /// Binds `port` on all addresses, for `queues` queues.
     ///
     /// # Errors
     /// The operating system's; `AddrInUse` when another WireGuard has the port.
-    pub(crate) fn bind(port: u16, count: usize) -> io::Result<Vec<Self>> {
-        if count > 1 {
-            // Sockets that share a port do not notice one that is not of theirs, if it shares as well.
-            Self::bind_one(port, false)?;
-        }
-        (0..count).map(|_| Self::bind_one(port, count > 1)).collect()
+    pub(crate) fn bind(port: u16, queues: usize) -> io::Result<Self> {
+        // Sockets that share a port do not notice one that is not of theirs, if it shares as well.
+        WireSocket::bind_one(port, false)?;
+        let data = (0..queues).map(|_| WireSocket::bind_one(port, true)).collect::<io::Result<Vec<_>>>()?;
+        let door = WireSocket::bind_one(port, true)?;
+        steering::attach(&door, queues)?;
+        Ok(Self { data, door })
     }
+}
 
-    fn bind_one(port: u16, shared: bool) -> io::Result<Self> {
+impl WireSocket {
+    /// One socket; `shared`: others of this user may have the port as well.
+    pub(crate) fn bind_one(port: u16, shared: bool) -> io::Result<Self> {
         let (socket, family) = match Self::bind_dual(port, shared) {
             Ok(socket) => (socket, Family::Dual),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
@@ -96,11 +110,12 @@ impl WireSocket {
     /// # Errors
     /// The operating system's. Errors that the network reports about earlier sends are among them, and pass.
     pub(crate) fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
-        inbox.filled = 0;
+        inbox.offer();
         let mut rooms = inbox.bytes.chunks_exact_mut(RECEIVE_BYTES);
         let mut rooms: [IoSliceMut<'_>; RECEIVES] =
             array::from_fn(|_| IoSliceMut::new(rooms.next().unwrap_or_default()));
-        inbox.filled = self.state.recv((&self.socket).into(), &mut rooms, &mut inbox.meta)?;
+        let rooms = &mut rooms[..inbox.offered];
+        inbox.filled = self.state.recv((&self.socket).into(), rooms, &mut inbox.meta)?;
         Ok(())
     }
 
@@ -153,19 +168,35 @@ impl AsFd for WireSocket {
 
 /// Buffers for one call of [`WireSocket::receive`].
 pub(crate) struct Inbox {
+    /// Of a place that little comes into, the kernel gives us the first page only.
     bytes: Vec<u8>,
     meta: [RecvMeta; RECEIVES],
+    /// Places offered to the kernel.
+    offered: usize,
     filled: usize,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; RECEIVES * RECEIVE_BYTES], meta: [RecvMeta::default(); RECEIVES], filled: 0 }
+        Self {
+            bytes: vec![0; RECEIVES * RECEIVE_BYTES],
+            meta: [RecvMeta::default(); RECEIVES],
+            offered: RECEIVES,
+            filled: 0,
+        }
+    }
+
+    /// Empties it, and offers as many places as what came last says will do: few for datagrams that the kernel joins, many
+    /// for those that it does not.
+    fn offer(&mut self) {
+        let largest = self.meta.iter().take(self.filled).map(|meta| meta.len).max();
+        self.offered = largest.map_or(self.offered, |len| (BATCH_BYTES / len.max(1)).clamp(1, RECEIVES));
+        self.filled = 0;
     }
 
     /// Whether there was room for more than came: what waited has been received.
     pub(crate) fn has_room(&self) -> bool {
-        self.filled < RECEIVES
+        self.filled < self.offered
     }
 
     /// Bytes received.

@@ -1,8 +1,11 @@
-//! The threads of the data plane: one or more that move packets, one for handshakes, one for the timers.
+//! The threads of the data plane: one or more that move packets, one that receives initiations, one that answers handshakes,
+//! one for the timers.
 //!
 //! How to use it: [`DataThreads::start`]; to end, [`DataThreads::announce_stop`], remove the interface, [`DataThreads::stop`].
 
 use crate::clock::Clock;
+use crate::packets::door::Door;
+use crate::packets::socket::WireSocket;
 use crate::packets::transmit::Transmit;
 use crate::packets::worker::Worker;
 use bulkhead_node_engine::{Engine, Handshake, Output};
@@ -56,10 +59,16 @@ pub(crate) struct DataThreads {
 
 impl DataThreads {
     /// Starts one data thread for each of `transmits`, each over a queue and a socket of its own, and the others.
+    /// `door`: the socket that initiations come to.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub(crate) fn start(engine: Arc<Engine>, transmits: Vec<Transmit>, clock: Clock) -> io::Result<Self> {
+    pub(crate) fn start(
+        engine: Arc<Engine>,
+        transmits: Vec<Transmit>,
+        door: WireSocket,
+        clock: Clock,
+    ) -> io::Result<Self> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (stopping, failed) = (Arc::default(), Arc::default());
         let shared = Shared { engine, clock, wake, stopping, failed };
@@ -70,6 +79,8 @@ impl DataThreads {
             let worker = Worker::new(shared.clone(), transmit, sender.clone());
             threads.push(spawn(&format!("bulkhead-data-{i}"), &shared, || worker.run())?);
         }
+        let door = Door::new(shared.clone(), &any, door, sender);
+        threads.push(spawn("bulkhead-door", &shared, || door.run())?);
         let (engine, clock, transmit) = (Arc::clone(&shared.engine), shared.clock.clone(), any.clone());
         threads.push(spawn("bulkhead-handshakes", &shared, move || {
             handshakes(&engine, &clock, &transmit, &receiver);

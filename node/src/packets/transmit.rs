@@ -77,6 +77,11 @@ impl Transmit {
         pairs.map(transmit).collect()
     }
 
+    /// The same with another socket.
+    pub(crate) fn through(&self, socket: WireSocket) -> Self {
+        Self { socket: Arc::new(socket), ..self.clone() }
+    }
+
     /// What this kernel was found to have, before anything is switched on.
     pub(crate) fn offloads_of_the_kernel(&self) -> Offloads {
         let tun = if self.queue.can_offload() { [Offload::TunTso, Offload::TunGro].as_slice() } else { &[] };

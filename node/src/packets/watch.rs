@@ -91,6 +91,14 @@ impl Watch {
     }
 }
 
+/// Waits until one of `sources` can be read, or for a few seconds.
+///
+/// # Errors
+/// Those of `poll(2)`; an interruption is none.
+pub(crate) fn sleep<const N: usize>(sources: [BorrowedFd<'_>; N]) -> io::Result<()> {
+    look(&mut sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)), PATIENCE).map(drop)
+}
+
 /// Whether one can be read, by the end of `patience`.
 fn look(watched: &mut [PollFd<'_>], patience: Timespec) -> io::Result<bool> {
     match poll(watched, Some(&patience)) {

@@ -9,10 +9,10 @@
 //! enough and neither direction starves; a thread that has work drains it before it sleeps.
 
 use crate::packets::frames::Frames;
-use crate::packets::socket::Inbox;
+use crate::packets::intake::{Intake, Round};
 use crate::packets::threads::Shared;
 use crate::packets::transmit::Transmit;
-use crate::packets::watch::{NOISE, Watch};
+use crate::packets::watch::Watch;
 use crate::sys;
 use bulkhead_node_engine::{Backlog, Handshake, Merge, Output};
 use bulkhead_protocol::offload::{Offload, Offloads};
@@ -20,27 +20,12 @@ use std::io;
 use std::mem;
 use std::os::fd::AsFd;
 use std::sync::mpsc::SyncSender;
-use std::thread;
-use std::time::Duration;
-
-/// A pause after an error that is not the end, so that one that persists does not take the CPU.
-const ERROR_PAUSE: Duration = Duration::from_millis(100);
-
-/// What became of a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Round {
-    /// There was nothing more to read.
-    Drained,
-    /// There may be more.
-    More,
-}
 
 /// One data thread's own.
 pub(crate) struct Worker {
     shared: Shared,
     transmit: Transmit,
-    handshakes: SyncSender<Handshake>,
-    inbox: Inbox,
+    intake: Intake,
     frames: Frames,
     out: Output,
     offloads: Option<Offloads>,
@@ -52,9 +37,9 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Shared, transmit: Transmit, handshakes: SyncSender<Handshake>) -> Self {
-        let (inbox, frames, out) = (Inbox::new(), Frames::new(), Output::new());
+        let (intake, frames, out) = (Intake::new(handshakes), Frames::new(), Output::new());
         let (backlog, watch) = (Backlog::default(), Watch::default());
-        Self { shared, transmit, handshakes, inbox, frames, out, offloads: None, backlog, watch, moved: 0 }
+        Self { shared, transmit, intake, frames, out, offloads: None, backlog, watch, moved: 0 }
     }
 
     /// Moves packets until told to stop, or the interface is gone.
@@ -92,41 +77,9 @@ impl Worker {
 
     /// Network to host.
     fn inbound(&mut self) -> Round {
-        if let Err(error) = self.transmit.socket.receive(&mut self.inbox) {
-            return self.cannot_receive(&error);
-        }
-        let (engine, clock, inbox) = (&self.shared.engine, &self.shared.clock, &self.inbox);
-        let handshakes = &self.handshakes;
-        let mut noise = true;
-        self.transmit.carry(&mut self.out, |out| {
-            engine.batch(clock.now()).inbound(inbox.datagrams(), out);
-            noise = out.is_empty();
-            for handshake in out.handshakes() {
-                if handshakes.try_send(*handshake).is_err() {
-                    engine.forgot_handshake();
-                }
-            }
-        });
-        self.moved += if noise { NOISE } else { inbox.bytes() };
-        if inbox.has_room() { Round::Drained } else { Round::More }
-    }
-
-    fn cannot_receive(&self, error: &io::Error) -> Round {
-        // ICMP errors about what was sent earlier, unauthenticated: they tell nothing (A9).
-        let of_the_network = [
-            io::ErrorKind::ConnectionRefused,
-            io::ErrorKind::HostUnreachable,
-            io::ErrorKind::NetworkUnreachable,
-            io::ErrorKind::ConnectionReset,
-        ];
-        if of_the_network.contains(&error.kind()) {
-            return Round::More;
-        }
-        if error.kind() != io::ErrorKind::WouldBlock {
-            tracing::warn!(%error, "cannot receive datagrams");
-            thread::park_timeout(ERROR_PAUSE);
-        }
-        Round::Drained
+        let (round, moved) = self.intake.receive(&self.shared, &self.transmit, &mut self.out);
+        self.moved += moved;
+        round
     }
 
     /// Host to network.
