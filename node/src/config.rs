@@ -210,8 +210,8 @@ impl Config {
              # The TUN interface and its MTU ({MIN_MTU} to {MAX_MTU}).\n\
              interface = \"{DEFAULT_INTERFACE}\"\n\
              mtu = {DEFAULT_MTU}\n\n\
-             # Queues of that interface (1 to {MAX_QUEUES}), each with a UDP socket and a thread of its own; one flow keeps to\n\
-             # one queue. By default half as many as this machine has cores.\n\
+             # Queues of that interface (1 to {MAX_QUEUES}), each with a UDP socket and a thread of its own (another one\n\
+             # receives handshakes); one flow keeps to one queue. By default half as many as this machine has cores.\n\
              # queues = 1\n\n\
              # WireGuard, UDP.\n\
              port = {DEFAULT_PORT}\n\n\

@@ -65,7 +65,8 @@ pub(crate) fn set_tun_offloads(queue: &impl AsFd, offloads: TunOffloads) -> io::
 /// # Errors
 /// The operating system's; kernels before 5.0 do not know the option.
 pub(crate) fn set_udp_gro(socket: &impl AsFd, on: bool) -> io::Result<()> {
-    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, c_int::from(on))
+    // SAFETY: the option takes a `c_int`.
+    unsafe { set_option(socket, libc::SOL_UDP, libc::UDP_GRO, c_int::from(on)) }
 }
 
 /// Sets the sizes of a socket's buffers in bytes, whatever `net.core.rmem_max` and `wmem_max` say, which are for
@@ -76,7 +77,8 @@ pub(crate) fn set_udp_gro(socket: &impl AsFd, on: bool) -> io::Result<()> {
 pub(crate) fn set_socket_buffers(socket: &impl AsFd, receive: usize, send: usize) -> io::Result<()> {
     for (name, bytes) in [(libc::SO_RCVBUFFORCE, receive), (libc::SO_SNDBUFFORCE, send)] {
         let bytes = c_int::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
-        set_option(socket, libc::SOL_SOCKET, name, bytes)?;
+        // SAFETY: both options take a `c_int`.
+        unsafe { set_option(socket, libc::SOL_SOCKET, name, bytes)? };
     }
     Ok(())
 }
@@ -89,12 +91,14 @@ pub(crate) fn steer_datagrams(socket: &impl AsFd, program: &[libc::sock_filter])
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // The kernel only reads the program, whatever the type says.
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
-    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program)
+    // SAFETY: the option takes a `sock_fprog`, whose instructions are borrowed for the call.
+    unsafe { set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program) }
 }
 
-fn set_option<T>(socket: &impl AsFd, level: c_int, name: c_int, value: T) -> io::Result<()> {
-    // SAFETY: the kernel reads no more than the value's size, and where a value points to something, that outlives the
-    // call as well; the descriptor is borrowed for it.
+/// # Safety
+/// `T` is what the option takes, and what it points to outlives the call.
+unsafe fn set_option<T>(socket: &impl AsFd, level: c_int, name: c_int, value: T) -> io::Result<()> {
+    // SAFETY: the kernel reads no more than the value's size; the descriptor is borrowed for the call.
     check(unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),

@@ -1,7 +1,7 @@
 //! Handshakes, apart from the data threads: an X25519 exchange takes as long as fifty packets, and a message that
 //! asks for it is cheap to send.
 //!
-//! A data thread does only what costs a few hashes ([`receive`]): our mark, the source's share, the cookie under load.
+//! Whoever receives does only what costs a few hashes ([`receive`]): our mark, the source's share, the cookie under load.
 //! What passes waits in a bounded queue of the caller's for [`answer`], on a thread of its own. The property is that of
 //! [`crate::session`]: nobody but a permitted peer hears an answer to an initiation.
 

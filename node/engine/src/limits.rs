@@ -44,6 +44,8 @@ pub const COOKIE_INTERVAL: Duration = Duration::from_secs(5);
 pub const COOKIE_COUNTERS: usize = 1 << 20;
 /// Parts of that table, each of which begins its interval at another time.
 pub const COOKIE_PARTS: u32 = 64;
+/// How long a source counts in the same part.
+pub const COOKIE_REDRAW: Duration = Duration::from_secs(120);
 /// Cookies given in one second beyond that, to whoever comes first: a peer whose address others write on theirs depends
 /// on these.
 pub const COOKIES_PER_SECOND: u64 = 2000;

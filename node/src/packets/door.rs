@@ -4,11 +4,10 @@
 //! comes. The first is, those that follow within a moment are received together.
 
 use crate::packets::intake::{Intake, Round};
-use crate::packets::socket::WireSocket;
 use crate::packets::threads::Shared;
 use crate::packets::transmit::Transmit;
 use crate::packets::watch;
-use bulkhead_node_engine::{Handshake, Output};
+use bulkhead_node_engine::{Handshake, Merge, Output};
 use std::os::fd::AsFd;
 use std::sync::mpsc::SyncSender;
 use std::thread;
@@ -26,19 +25,18 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(
-        shared: Shared,
-        transmit: &Transmit,
-        socket: WireSocket,
-        handshakes: SyncSender<Handshake>,
-    ) -> Self {
+    pub(crate) fn new(shared: Shared, transmit: Transmit, handshakes: SyncSender<Handshake>) -> Self {
         let intake = Intake::new(handshakes);
-        Self { shared, transmit: transmit.through(socket), intake, out: Output::new() }
+        let mut out = Output::new();
+        // Data that was joined behind an initiation is rare, and not worth a promise of the kernel's.
+        out.merge = Merge { tcp: false, udp: false };
+        Self { shared, transmit, intake, out }
     }
 
     /// Receives until told to stop.
     pub(crate) fn run(mut self) {
         while !self.shared.stopping() {
+            self.intake.heed_switches(&self.transmit);
             let sources = [self.transmit.socket.as_fd(), self.shared.wake.as_fd()];
             if let Err(error) = watch::sleep(sources) {
                 return tracing::error!(%error, "cannot wait for handshakes");

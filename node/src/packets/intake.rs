@@ -4,7 +4,9 @@ use crate::packets::socket::Inbox;
 use crate::packets::threads::Shared;
 use crate::packets::transmit::Transmit;
 use crate::packets::watch::NOISE;
+use crate::sys;
 use bulkhead_node_engine::{Handshake, Output};
+use bulkhead_protocol::offload::Offload;
 use std::io;
 use std::sync::mpsc::SyncSender;
 use std::thread;
@@ -26,11 +28,26 @@ pub(crate) enum Round {
 pub(crate) struct Intake {
     inbox: Inbox,
     handshakes: SyncSender<Handshake>,
+    /// Whether the kernel is to join datagrams, as it was told.
+    joins: Option<bool>,
 }
 
 impl Intake {
     pub(crate) fn new(handshakes: SyncSender<Handshake>) -> Self {
-        Self { inbox: Inbox::new(), handshakes }
+        Self { inbox: Inbox::new(), handshakes, joins: None }
+    }
+
+    /// Has the kernel join datagrams or not, when the switches say otherwise than before. Every socket of the port has to
+    /// say the same: to find out whether it may join, the kernel asks any of them.
+    pub(crate) fn heed_switches(&mut self, transmit: &Transmit) {
+        let joins = transmit.switches.effective().contains(Offload::UdpGro);
+        if self.joins == Some(joins) {
+            return;
+        }
+        self.joins = Some(joins);
+        if let Err(error) = sys::set_udp_gro(&*transmit.socket, joins) {
+            transmit.switches.failed(Offload::UdpGro, &error);
+        }
     }
 
     /// Receives once from the socket of `transmit`. The number is that of bytes received; [`NOISE`] if they

@@ -1,7 +1,6 @@
 //! The WireGuard UDP sockets: one per queue and one for initiations, all on one port, each for IPv6 and IPv4.
 //!
-//! Properties: what strangers can send as much of as they like, initiations, takes neither buffer nor time from data
-//! ([`crate::packets::steering`]). And above this file there are no IPv4-mapped addresses. What comes in is made plain, what goes out is
+//! Properties: above this file there are no IPv4-mapped addresses. What comes in is made plain, what goes out is
 //! mapped back, so that one host never looks like two. Datagrams are never fragmented, nor is the kernel's idea of
 //! a path's MTU, which anyone can forge by ICMP, believed: the engine finds out by itself.
 
@@ -23,10 +22,12 @@ const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 /// How long a full send buffer is waited for.
 const ROOM_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-/// Receives done by one system call, at most.
-const RECEIVES: usize = quinn_udp::BATCH_SIZE;
-/// What one system call is to bring, at most: what is worked on should stay in the cache.
-const BATCH_BYTES: usize = 512 * 1024;
+/// Receives done by one system call, at most. Their places together are smaller than a huge page, which the kernel would
+/// otherwise give whole for the first byte.
+const RECEIVES: usize = 24;
+/// Where the kernel joins datagrams: half a megabyte, which stays in the cache.
+const JOINED_RECEIVES: usize = 8;
+const _: () = assert!(RECEIVES <= quinn_udp::BATCH_SIZE && RECEIVES * RECEIVE_BYTES < 2 * 1024 * 1024);
 /// The most that one receive can bring: datagrams of one sender, joined by the kernel.
 const RECEIVE_BYTES: usize = 65_535;
 
@@ -34,8 +35,8 @@ const RECEIVE_BYTES: usize = 65_535;
 pub(crate) struct Sockets {
     /// One for each queue: everything but initiations.
     pub(crate) data: Vec<WireSocket>,
-    /// Initiations.
-    pub(crate) door: WireSocket,
+    /// Initiations; `None` where the kernel cannot tell them apart.
+    pub(crate) door: Option<WireSocket>,
 }
 
 /// An open socket. Receiving and sending take `&self`.
@@ -63,8 +64,11 @@ impl Sockets {
         WireSocket::bind_one(port, false)?;
         let data = (0..queues).map(|_| WireSocket::bind_one(port, true)).collect::<io::Result<Vec<_>>>()?;
         let door = WireSocket::bind_one(port, true)?;
-        steering::attach(&door, queues)?;
-        Ok(Self { data, door })
+        let steered = steering::attach(&door, queues);
+        if let Err(error) = &steered {
+            tracing::warn!(%error, "initiations come to the data threads");
+        }
+        Ok(Self { data, door: steered.is_ok().then_some(door) })
     }
 }
 
@@ -181,16 +185,16 @@ impl Inbox {
         Self {
             bytes: vec![0; RECEIVES * RECEIVE_BYTES],
             meta: [RecvMeta::default(); RECEIVES],
-            offered: RECEIVES,
+            offered: JOINED_RECEIVES,
             filled: 0,
         }
     }
 
-    /// Empties it, and offers as many places as what came last says will do: few for datagrams that the kernel joins, many
-    /// for those that it does not.
+    /// Empties it, and offers as many places as what came last says will do: all while those that were offered are
+    /// filled with datagrams that the kernel does not join.
     fn offer(&mut self) {
-        let largest = self.meta.iter().take(self.filled).map(|meta| meta.len).max();
-        self.offered = largest.map_or(self.offered, |len| (BATCH_BYTES / len.max(1)).clamp(1, RECEIVES));
+        let joined = self.meta.iter().take(self.filled).any(|meta| meta.len > meta.stride);
+        self.offered = if self.has_room() || joined { JOINED_RECEIVES } else { RECEIVES };
         self.filled = 0;
     }
 
@@ -221,5 +225,32 @@ pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(v4) => SocketAddr::from((v4, address.port())),
         IpAddr::V6(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_places_are_offered_only_while_datagrams_that_the_kernel_does_not_join_fill_them() {
+        let mut inbox = Inbox::new();
+        let mut offered_after = |filled: usize, len: usize, stride: usize| {
+            inbox.filled = filled;
+            for meta in &mut inbox.meta {
+                (meta.len, meta.stride) = (len, stride);
+            }
+            inbox.offer();
+            assert!(inbox.has_room());
+            inbox.offered
+        };
+        assert_eq!(offered_after(0, 0, 0), JOINED_RECEIVES);
+        assert_eq!(offered_after(JOINED_RECEIVES, 64_000, 1_452), JOINED_RECEIVES);
+        assert_eq!(offered_after(JOINED_RECEIVES - 1, 1_452, 1_452), JOINED_RECEIVES);
+        assert_eq!(offered_after(JOINED_RECEIVES, 1_452, 1_452), RECEIVES);
+        assert_eq!(offered_after(RECEIVES, 60, 60), RECEIVES);
+        assert_eq!(offered_after(RECEIVES - 1, 60, 60), JOINED_RECEIVES);
+        assert_eq!(offered_after(JOINED_RECEIVES, 60, 60), RECEIVES);
+        assert_eq!(offered_after(RECEIVES, 2_904, 1_452), JOINED_RECEIVES);
     }
 }

@@ -1,9 +1,10 @@
 //! Which socket of our port a datagram comes to: the kernel asks a small program of ours.
 //!
 //! Initiations have a socket of their own, because they are what anyone can send any number of: they fill no buffer that
-//! data needs, and the threads that move data are not woken for them. Everything else goes by the index of the peer it
-//! is for, so that a peer stays with one thread wherever it roams to. A socket that another program adds to the port is
-//! never chosen. The threads rely on none of this: each of them hands whatever it reads to the engine.
+//! data needs, and the threads that move data are not woken for them. Data goes by the index of the peer it is for, so
+//! that a peer stays with one thread wherever it roams to. A socket that another program binds to the same port and all
+//! addresses after ours is never chosen. The threads rely on none of this: each hands whatever it reads to the engine,
+//! and of datagrams that the kernel joined, only the first is looked at here.
 
 use crate::sys;
 use std::io;
@@ -78,7 +79,7 @@ mod tests {
                 };
                 let initiation = [1, 0, 0, 0, 9, i];
                 send(&initiation);
-                assert_eq!(next(&sockets.door, &mut inbox), initiation);
+                assert_eq!(next(sockets.door.as_ref().unwrap(), &mut inbox), initiation);
                 for kind in [2, 3, 4] {
                     let message = [kind, 0, 0, 0, 9, i, 7];
                     send(&message);

@@ -59,14 +59,14 @@ pub(crate) struct DataThreads {
 
 impl DataThreads {
     /// Starts one data thread for each of `transmits`, each over a queue and a socket of its own, and the others.
-    /// `door`: the socket that initiations come to.
+    /// `door`: the socket that initiations come to, if they have one.
     ///
     /// # Errors
     /// When the operating system gives no thread.
     pub(crate) fn start(
         engine: Arc<Engine>,
         transmits: Vec<Transmit>,
-        door: WireSocket,
+        door: Option<WireSocket>,
         clock: Clock,
     ) -> io::Result<Self> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -79,8 +79,10 @@ impl DataThreads {
             let worker = Worker::new(shared.clone(), transmit, sender.clone());
             threads.push(spawn(&format!("bulkhead-data-{i}"), &shared, || worker.run())?);
         }
-        let door = Door::new(shared.clone(), &any, door, sender);
-        threads.push(spawn("bulkhead-door", &shared, || door.run())?);
+        if let Some(socket) = door {
+            let door = Door::new(shared.clone(), any.through(socket), sender);
+            threads.push(spawn("bulkhead-door", &shared, || door.run())?);
+        }
         let (engine, clock, transmit) = (Arc::clone(&shared.engine), shared.clock.clone(), any.clone());
         threads.push(spawn("bulkhead-handshakes", &shared, move || {
             handshakes(&engine, &clock, &transmit, &receiver);
@@ -136,7 +138,7 @@ impl Drop for Alarm {
     }
 }
 
-/// Exchanges of keys, until the last data thread has ended.
+/// Exchanges of keys, until the last thread that receives has ended.
 fn handshakes(engine: &Engine, clock: &Clock, transmit: &Transmit, queue: &Receiver<Handshake>) {
     let mut out = Output::new();
     for message in queue {

@@ -13,7 +13,6 @@ use crate::packets::intake::{Intake, Round};
 use crate::packets::threads::Shared;
 use crate::packets::transmit::Transmit;
 use crate::packets::watch::Watch;
-use crate::sys;
 use bulkhead_node_engine::{Backlog, Handshake, Merge, Output};
 use bulkhead_protocol::offload::{Offload, Offloads};
 use std::io;
@@ -47,6 +46,7 @@ impl Worker {
         let (mut inside, mut outside) = (Round::More, Round::More);
         while !self.shared.stopping() {
             self.heed_switches();
+            self.intake.heed_switches(&self.transmit);
             if inside == Round::More {
                 inside = self.inbound();
             }
@@ -114,9 +114,6 @@ impl Worker {
         self.offloads = Some(wanted);
         if let Err(error) = self.transmit.queue.set_offloads(wanted.contains(Offload::TunTso)) {
             switches.failed(Offload::TunTso, &error);
-        }
-        if let Err(error) = sys::set_udp_gro(&*self.transmit.socket, wanted.contains(Offload::UdpGro)) {
-            switches.failed(Offload::UdpGro, &error);
         }
         let merge = wanted.contains(Offload::TunGro);
         let udp = merge && self.transmit.queue.can_offload_udp();
