@@ -8,6 +8,7 @@ mod compare;
 mod control;
 mod crowd;
 mod echo;
+mod enrol;
 mod flooder;
 mod floods;
 mod knock;
@@ -43,10 +44,11 @@ enum Part {
     Start,
     Scale,
     Floods,
+    Enrol,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Compare, Self::Start, Self::Scale, Self::Floods];
+    const ALL: [Self; 5] = [Self::Compare, Self::Start, Self::Scale, Self::Floods, Self::Enrol];
 
     fn name(self) -> &'static str {
         match self {
@@ -54,6 +56,7 @@ impl Part {
             Self::Start => "start",
             Self::Scale => "scale",
             Self::Floods => "floods",
+            Self::Enrol => "enrol",
         }
     }
 }
@@ -132,6 +135,7 @@ fn main() -> ExitCode {
             }
             Part::Scale => scale::run(options.effort, &mut alone),
             Part::Floods => floods::run(options.effort, &mut alone),
+            Part::Enrol => enrol::run(options.effort, &mut alone),
         }
     }
     alone.table();
