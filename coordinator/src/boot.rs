@@ -206,7 +206,7 @@ mod tests {
         let document = next.sign(&[&IdentityKey::from_seed(Zeroizing::new([9; 32]))]);
         let mut state = State::default();
         let change = Change::TrustUpdated { document };
-        state.replay(&Event { time: after, actor: Actor::System, change }).unwrap();
+        state.replay(&Event { time: after, actor: Actor::System, change, source: None }).unwrap();
         assert!(first_trust(&directory, &state, after).is_ok());
     }
 }

@@ -7,12 +7,10 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Input};
 use crate::journal::{Entry, Journal, JournalError, Link};
 use crate::link::LinkSender;
-use crate::room::{refusal, writer};
+use crate::room::{Writer, refusal, writer};
 use crate::store::Store;
 use crate::tls::{LinkTrust, SharedLinkTrust, documents};
-use bulkhead_coordinator_engine::{
-    AdminRole, Command, ConnectionId, Coordinator, Effect, Event, Reply, RequestId,
-};
+use bulkhead_coordinator_engine::{Command, ConnectionId, Coordinator, Effect, Event, Reply, RequestId};
 use bulkhead_protocol::control::ToNode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -137,8 +135,11 @@ impl<J: Journal> Running<J> {
         let now = self.driver.clock.now();
         if self.driver.coordinator.next_timeout() <= now.mono {
             // Many certificates may be due at once, which is more than the room that is kept for ticks.
-            if self.driver.coordinator.reissues(now) && self.driver.journal.reserve().is_err() {
-                self.driver.coordinator.postpone_reissue(now);
+            let coordinator = &mut self.driver.coordinator;
+            let writes = coordinator.reissues(now) || coordinator.counts_refusals(now);
+            if writes && self.driver.journal.reserve().is_err() {
+                coordinator.postpone_reissue(now);
+                coordinator.postpone_refusals(now);
             }
             self.handle(Command::Tick)?;
             self.warn();
@@ -172,11 +173,17 @@ impl<J: Journal> Running<J> {
                 }
                 self.handle(command)?;
             }
-            Input::Authorize { credential, answer } => {
+            Input::Authorize { credential, source, role, answer } => {
                 let now = self.driver.clock.now();
-                let judged = self.driver.coordinator.authorize(&credential, AdminRole::Admin, now);
+                let coordinator = &self.driver.coordinator;
+                let actor = coordinator.whose(&credential, now);
+                let judged = role.map(|role| coordinator.authorize(&credential, role, now));
+                let used = coordinator.unrecorded_use(&credential, now);
                 // A caller that went away needs no answer.
-                let _ = answer.send(judged);
+                let _ = answer.send((actor, judged.and_then(Result::err)));
+                if let Some(id) = used {
+                    self.handle(Command::KeyUsed { id, source })?;
+                }
             }
             Input::Stop => return Ok(true),
         }
@@ -187,8 +194,11 @@ impl<J: Journal> Running<J> {
         if let Some(who) = writer(&command)
             && let Err(full) = self.driver.journal.reserve()
         {
-            tracing::error!(reason = %full, "change refused: no room for the journal");
-            self.perform.push(refusal(who, &full));
+            // What only the audit log loses comes as often as strangers like (G9).
+            if !matches!(who, Writer::Record(_) | Writer::Nobody) {
+                tracing::error!(reason = %full, "change refused: no room for the journal");
+            }
+            self.perform.extend(refusal(who, &full));
             return Ok(());
         }
         let now = self.driver.clock.now();

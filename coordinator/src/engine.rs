@@ -4,7 +4,7 @@
 use crate::clock::{NoRandomness, entropy};
 use crate::link::LinkSender;
 use bulkhead_coordinator_engine::{
-    Actor, AdminCall, Command, ConnectionId, Credential, Entropy, Refusal, Reply, RequestId,
+    Actor, AdminCall, AdminRole, Command, ConnectionId, Credential, Entropy, Refusal, Reply, RequestId,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,8 +19,13 @@ pub(crate) enum Input {
     Link { connection: ConnectionId, link: LinkSender, command: Command },
     /// Anything else that happened on a link.
     Command(Command),
-    /// May this credential do what this role may?
-    Authorize { credential: Credential, answer: oneshot::Sender<Result<Actor, Refusal>> },
+    /// Who comes with this credential, and may he do what this role may?
+    Authorize {
+        credential: Credential,
+        source: Option<IpAddr>,
+        role: Option<AdminRole>,
+        answer: oneshot::Sender<(Actor, Option<Refusal>)>,
+    },
     /// A clean stop.
     Stop,
 }
@@ -79,13 +84,19 @@ impl Engine {
         self.ask(|request, entropy| Command::Admin { request, credential, source, call, entropy }).await
     }
 
-    /// Whether the credential is one of an administrator.
+    /// Who comes with this credential, and the refusal to answer with if that is not enough. Without a role, anybody
+    /// may.
     ///
     /// # Errors
-    /// The process is stopping. The inner result is the refusal to answer with.
-    pub async fn authorize(&self, credential: Credential) -> Result<Result<Actor, Refusal>, Stopped> {
+    /// The process is stopping.
+    pub async fn authorize(
+        &self,
+        credential: Credential,
+        source: Option<IpAddr>,
+        role: Option<AdminRole>,
+    ) -> Result<(Actor, Option<Refusal>), Stopped> {
         let (answer, reply) = oneshot::channel();
-        self.send(Input::Authorize { credential, answer }).await?;
+        self.send(Input::Authorize { credential, source, role, answer }).await?;
         reply.await.map_err(|_| Stopped)
     }
 

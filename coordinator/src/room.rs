@@ -14,12 +14,18 @@ pub(crate) enum Writer {
     Request(RequestId),
     /// The node of a link.
     Link(ConnectionId),
+    /// Nobody, although a request waits: what it asked for was refused already.
+    Record(RequestId),
+    /// Nobody.
+    Nobody,
 }
 
 /// Who asks, if the command may write to the journal; reading goes on when the disk is full.
 pub(crate) fn writer(command: &Command) -> Option<Writer> {
     match command {
         Command::EnrolFinish { request, .. } => Some(Writer::Request(*request)),
+        Command::Refused { request, .. } => Some(Writer::Record(*request)),
+        Command::KeyUsed { .. } => Some(Writer::Nobody),
         Command::Admin { request, call, .. } => changes(call).then_some(Writer::Request(*request)),
         Command::Message { connection, message, .. } => match message.as_ref() {
             ToCoordinator::RenewFinish { .. } | ToCoordinator::Leave => Some(Writer::Link(*connection)),
@@ -51,6 +57,8 @@ fn changes(call: &AdminCall) -> bool {
         | AdminCall::NodeRemove(_)
         | AdminCall::TokenCreate(_)
         | AdminCall::TokenRevoke(_)
+        | AdminCall::KeyCreate(_)
+        | AdminCall::KeyRevoke(_)
         | AdminCall::PolicyApply(_)
         | AdminCall::PolicyConfirm(_)
         | AdminCall::TrustApply(_)
@@ -62,6 +70,7 @@ fn changes(call: &AdminCall) -> bool {
         | AdminCall::OffloadsShow
         | AdminCall::RevokeStatus(_)
         | AdminCall::TokenList
+        | AdminCall::KeyList
         | AdminCall::TrustShow
         | AdminCall::PolicyCheck(_)
         | AdminCall::PolicyShow
@@ -73,8 +82,10 @@ fn changes(call: &AdminCall) -> bool {
 }
 
 /// What to answer instead of the change.
-pub(crate) fn refusal(who: Writer, full: &JournalError) -> Effect {
-    match who {
+pub(crate) fn refusal(who: Writer, full: &JournalError) -> Option<Effect> {
+    Some(match who {
+        Writer::Nobody => return None,
+        Writer::Record(id) => Effect::Reply(id, Box::new(Reply::Done)),
         Writer::Request(id) => {
             let refusal = Refusal {
                 class: Class::Unavailable,
@@ -92,5 +103,5 @@ pub(crate) fn refusal(who: Writer, full: &JournalError) -> Effect {
             };
             Effect::Send(connection, Arc::new(refused))
         }
-    }
+    })
 }

@@ -107,6 +107,7 @@ impl Registry {
             certificate_request: Box::new(proof),
             secret,
             name: Some(format!("crowd-{number}")),
+            source: None,
             entropy: entropy().unwrap(),
         };
         let Reply::Enrolled(_) = self.handle(finish) else { panic!("not enrolled") };

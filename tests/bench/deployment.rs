@@ -246,6 +246,7 @@ impl Deployment {
             )),
             secret,
             name: Some(node.name.to_string()),
+            source: None,
             entropy: self.entropy(),
         };
         let Some(Reply::Enrolled(enrolled)) = self.handle(enrolled) else { panic!("not enrolled") };

@@ -30,6 +30,12 @@ pub(crate) async fn login(path: &Path, arguments: command::Login, screen: Screen
         Token::parse(&text).with_context(|| format!("{} holds no token", arguments.token_file.display()))?;
     match token.kind {
         TokenKind::Admin => {}
+        TokenKind::ApiKey => {
+            return Err(Failure::usage(
+                "this is an API key: it needs no session",
+                "name it with --key-file FILE or BULKHEADCTL_KEY_FILE instead of logging in",
+            ));
+        }
         TokenKind::Join => {
             return Err(Failure::usage(
                 "this is a join token: it enrols a node and opens no session",

@@ -1,105 +1,107 @@
-//! Administrators: the bootstrap secret that makes the first one, and API keys. Secrets are stored hashed and
-//! compared in constant time; every key expires; a wrong secret, a spent one and none at all are one refusal
-//! (D2, D10, S4).
+//! Administrators: who a credential speaks for and what its role permits, and the bootstrap secret that makes the
+//! first one. Secrets are stored hashed and compared in constant time; every key expires; a wrong secret, a spent
+//! one and none at all are one refusal (D2, D10, S4).
 
-use crate::command::Credential;
+use crate::command::{AdminCall, Credential};
 use crate::coordinator::Coordinator;
 use crate::effect::{Effects, Reply};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Change};
+use crate::keys::{API_KEY_LIFETIME, ApiKey, key_name};
 use crate::refusal::{Class, Refusal};
-use bulkhead_identity::{Now, Timestamp};
+use bulkhead_identity::Now;
+pub use bulkhead_protocol::admin::AdminRole;
 use bulkhead_protocol::admin::{Login, Session, WhoAmI};
 use bulkhead_protocol::token::secret_hash;
-use minicbor::{Decode, Encode};
-use serde_json::{Value, json};
-use std::time::Duration;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// How long an API key lives.
-pub const API_KEY_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
-/// Longest name of an administrator.
-const MAX_USER_BYTES: usize = 64;
-
-/// What an administrator may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum AdminRole {
-    /// Everything but what only the host's root may.
-    #[n(0)]
-    Admin,
+/// Who calls, and what he may do.
+pub(crate) struct Administrator {
+    pub(crate) actor: Actor,
+    pub(crate) role: AdminRole,
 }
 
-impl AdminRole {
-    /// As shown to people.
+impl AdminCall {
+    /// The least role that may do this. The rim's table of routes says the same, and a test compares them.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn needs(&self) -> AdminRole {
         match self {
-            Self::Admin => "admin",
+            // Whoever logs in has no role yet: the bootstrap secret is judged instead.
+            Self::Login(_)
+            | Self::Logout
+            | Self::WhoAmI
+            | Self::NodeList
+            | Self::NodeShow(_)
+            | Self::OffloadsShow
+            | Self::RevokeStatus(_)
+            | Self::TokenList
+            | Self::KeyList
+            | Self::PolicyShow
+            | Self::PolicyHistory
+            | Self::PolicyCan(_)
+            | Self::PolicyAck(_)
+            | Self::TrustShow
+            | Self::Flows => AdminRole::Viewer,
+            Self::NodeLabel(..)
+            | Self::NodeRevoke(..)
+            | Self::OffloadsSwitch(..)
+            | Self::TokenCreate(_)
+            | Self::TokenRevoke(_)
+            | Self::PolicyCheck(_) => AdminRole::Operator,
+            Self::NodeSeal(..)
+            | Self::NodeRemove(_)
+            | Self::KeyCreate(_)
+            | Self::KeyRevoke(_)
+            | Self::PolicyApply(_)
+            | Self::PolicyConfirm(_)
+            | Self::PolicyRollback(_)
+            | Self::TrustApply(_)
+            // And the unix socket: see `accept_restore`.
+            | Self::AcceptRestore => AdminRole::Admin,
         }
-    }
-
-    /// Whether whoever has this role has what `needed` has.
-    fn covers(self, needed: Self) -> bool {
-        match (self, needed) {
-            (Self::Admin, Self::Admin) => true,
-        }
-    }
-}
-
-/// An API key, without its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct ApiKey {
-    /// Public name of the key.
-    #[n(0)]
-    pub id: String,
-    /// SHA-256 of its secret.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub hash: [u8; 32],
-    /// Of the administrator.
-    #[n(2)]
-    pub name: String,
-    /// What it permits.
-    #[n(3)]
-    pub role: AdminRole,
-    /// Since when.
-    #[n(4)]
-    pub created: Timestamp,
-    /// Until when.
-    #[n(5)]
-    pub expires: Timestamp,
-}
-
-impl ApiKey {
-    pub(crate) fn audit(&self) -> Value {
-        json!({ "id": self.id, "name": self.name, "role": self.role.as_str(), "expires": self.expires })
     }
 }
 
 impl Coordinator {
-    /// Whether this credential may do what `role` may, and who it is. For what the rim does alone: the audit
-    /// log.
+    /// Whether this credential may do what `role` may, and who it is.
     ///
     /// # Errors
     /// The refusal to answer with.
     pub fn authorize(&self, credential: &Credential, role: AdminRole, now: Now) -> Result<Actor, Refusal> {
-        match credential {
-            Credential::LocalRoot { uid } => Ok(Actor::Root { uid: *uid }),
+        self.administrator(credential, role, now).map(|administrator| administrator.actor)
+    }
+
+    /// Who a credential speaks for, whatever he may do; for the record of what he was refused.
+    #[must_use]
+    pub fn whose(&self, credential: &Credential, now: Now) -> Actor {
+        self.authorize(credential, AdminRole::Viewer, now).unwrap_or(Actor::Stranger)
+    }
+
+    pub(crate) fn administrator(
+        &self,
+        credential: &Credential,
+        needed: AdminRole,
+        now: Now,
+    ) -> Result<Administrator, Refusal> {
+        let administrator = match credential {
+            Credential::LocalRoot { uid } => {
+                Administrator { actor: Actor::Root { uid: *uid }, role: AdminRole::Admin }
+            }
             Credential::ApiKey(secret) => {
                 let key = self.api_key(secret, now).ok_or_else(Refusal::unauthorized)?;
-                if !key.role.covers(role) {
-                    let message = format!("this needs the role {}", role.as_str());
-                    return Err(Refusal::new(Class::Forbidden, "BH-C004", message));
-                }
-                Ok(Actor::Admin { name: key.name.clone() })
+                Administrator { actor: Actor::Admin { name: key.name.clone() }, role: key.role }
             }
-            Credential::Anonymous => Err(Refusal::unauthorized()),
+            Credential::Anonymous => return Err(Refusal::unauthorized()),
+        };
+        if !administrator.role.covers(needed) {
+            return Err(Refusal::role(needed));
         }
+        Ok(administrator)
     }
 
     /// Looks at every key, whether it matched or not.
-    fn api_key(&self, secret: &[u8], now: Now) -> Option<&ApiKey> {
+    pub(crate) fn api_key(&self, secret: &[u8], now: Now) -> Option<&ApiKey> {
         let hash = secret_hash(secret);
         let mut found = None;
         for key in self.state.api_keys.values() {
@@ -125,8 +127,9 @@ impl Coordinator {
                 .help("it can be used once; root on the coordinator's host can always use the unix socket"));
         }
         self.writable()?;
-        let name = user_name(name)?;
+        let name = key_name(name)?;
         let secret = entropy.derive("api key");
+        let actor = Actor::Admin { name: name.clone() };
         let key = ApiKey {
             id: entropy.id("api key id", 8),
             hash: secret_hash(&*secret),
@@ -134,9 +137,11 @@ impl Coordinator {
             role: AdminRole::Admin,
             created: now.wall,
             expires: now.wall.plus(API_KEY_LIFETIME),
+            created_by: actor.to_string(),
+            last_used: None,
         };
         let expires = key.expires;
-        self.commit(Actor::Admin { name: name.clone() }, Change::SessionOpened { key }, now, effects)?;
+        self.commit(actor, Change::SessionOpened { key }, now, effects)?;
         let role = AdminRole::Admin.as_str().to_owned();
         Ok(Reply::Session(Session { user: name, role, key: secret.to_vec(), expires }))
     }
@@ -159,26 +164,18 @@ impl Coordinator {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn who_am_i(&self, actor: &Actor) -> Reply {
+    pub(crate) fn who_am_i(&self, caller: &Administrator) -> Reply {
         Reply::WhoAmI(WhoAmI {
-            user: match actor {
+            user: match &caller.actor {
                 Actor::Admin { name } => name.clone(),
-                Actor::Root { .. } | Actor::System | Actor::Node(_) | Actor::JoinToken { .. } => {
-                    actor.to_string()
-                }
+                actor @ (Actor::Root { .. }
+                | Actor::System
+                | Actor::Node(_)
+                | Actor::JoinToken { .. }
+                | Actor::Stranger) => actor.to_string(),
             },
-            role: AdminRole::Admin.as_str().to_owned(),
+            role: caller.role.as_str().to_owned(),
             trust_domain: self.config.trust.document().trust_domain.to_string(),
         })
     }
-}
-
-/// A name that is safe in a log, a file and a terminal.
-fn user_name(name: String) -> Result<String, Refusal> {
-    let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte);
-    if (1..=MAX_USER_BYTES).contains(&name.len()) && name.bytes().all(inside) {
-        return Ok(name);
-    }
-    Err(Refusal::new(Class::BadRequest, "BH-C007", "this is no name for an administrator")
-        .help(format!("letters, digits, `.`, `_`, `@` and `-`, at most {MAX_USER_BYTES}")))
 }

@@ -2,14 +2,15 @@
 //! secrets and whole signed lists, does not appear.
 
 use crate::{Change, Event};
+use bulkhead_protocol::admin::AuditEvent;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 /// An event as the audit log shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditView {
-    /// Stable name, for example `node_revoked`.
-    pub event: &'static str,
+    /// What kind.
+    pub event: AuditEvent,
     /// Its particulars, without secrets.
     pub detail: Value,
 }
@@ -20,45 +21,55 @@ impl Event {
     pub fn audit(&self) -> AuditView {
         let (event, detail) = match &self.change {
             Change::Initialised { trust, bootstrap: _ } => {
-                ("initialised", json!({ "trust": HEXLOWER.encode(trust) }))
+                (AuditEvent::Initialised, json!({ "trust": HEXLOWER.encode(trust) }))
             }
-            Change::TokenCreated { token } => ("token_created", token.audit()),
-            Change::TokenRevoked { id } => ("token_revoked", json!({ "id": id })),
-            Change::NodeEnrolled { token, node } => ("node_enrolled", node.audit(token)),
+            Change::TokenCreated { token } => (AuditEvent::TokenCreated, token.audit()),
+            Change::TokenRevoked { id } => (AuditEvent::TokenRevoked, json!({ "id": id })),
+            Change::NodeEnrolled { token, node } => (AuditEvent::NodeEnrolled, node.audit(token)),
             Change::NodeRenewed { name, certificate, revocation, tunnel_key: _, binding: _ } => (
-                "node_renewed",
+                AuditEvent::NodeRenewed,
                 json!({ "name": name, "serial": certificate.serial, "not_after": certificate.not_after,
                         "new_tunnel_key": revocation.is_some() }),
             ),
             Change::NodeRelabelled { name, labels, certificate, revocation, seal } => (
-                "node_relabelled",
+                AuditEvent::NodeRelabelled,
                 json!({ "name": name, "labels": labels, "serial": certificate.serial,
                         "epoch": revocation.epoch, "seal": seal.as_ref().map(crate::seal::audit) }),
             ),
-            Change::TrustUpdated { document } => ("trust_updated", crate::trust::audit(document)),
+            Change::TrustUpdated { document } => (AuditEvent::TrustUpdated, crate::trust::audit(document)),
             Change::RevocationsSigned { revocation } => {
-                ("revocations_signed", json!({ "epoch": revocation.epoch }))
+                (AuditEvent::RevocationsSigned, json!({ "epoch": revocation.epoch }))
             }
             Change::NodeRevoked { name, reason, audience, revocation, removed } => (
-                "node_revoked",
+                AuditEvent::NodeRevoked,
                 json!({ "name": name, "reason": reason, "epoch": revocation.epoch,
                         "audience": audience.0.len(), "left": removed }),
             ),
-            Change::NodeRemoved { name } => ("node_removed", json!({ "name": name })),
-            Change::PolicyApplied { policy } => ("policy_applied", policy.audit()),
-            Change::SessionOpened { key } => ("session_opened", key.audit()),
-            Change::SessionClosed { id } => ("session_closed", json!({ "id": id })),
-            Change::Restored => ("restored", json!({})),
+            Change::NodeRemoved { name } => (AuditEvent::NodeRemoved, json!({ "name": name })),
+            Change::PolicyApplied { policy } => (AuditEvent::PolicyApplied, policy.audit()),
+            Change::SessionOpened { key } => (AuditEvent::SessionOpened, key.audit()),
+            Change::SessionClosed { id } => (AuditEvent::SessionClosed, json!({ "id": id })),
+            Change::KeyCreated { key } => (AuditEvent::KeyCreated, key.audit()),
+            Change::KeyRevoked { id } => (AuditEvent::KeyRevoked, json!({ "id": id })),
+            Change::KeyUsed { id } => (AuditEvent::KeyUsed, json!({ "id": id })),
+            Change::Refused { what, code, why } => {
+                (AuditEvent::Refused, json!({ "what": what, "code": code, "why": why }))
+            }
+            Change::RefusalsCounted { strangers, administrators } => (
+                AuditEvent::RefusalsCounted,
+                json!({ "strangers": strangers, "administrators": administrators }),
+            ),
+            Change::Restored => (AuditEvent::Restored, json!({})),
             Change::RestoreAccepted { revocation, policy } => (
-                "restore_accepted",
+                AuditEvent::RestoreAccepted,
                 json!({ "epoch": revocation.epoch,
                         "generation": policy.as_ref().map(|policy| policy.generation) }),
             ),
             Change::OffloadsSwitched { node, off } => {
-                ("offloads_switched", json!({ "node": node, "off": off }))
+                (AuditEvent::OffloadsSwitched, json!({ "node": node, "off": off }))
             }
             Change::PolicyConfirmed { generation, without } => {
-                ("policy_confirmed", json!({ "generation": generation, "without": without }))
+                (AuditEvent::PolicyConfirmed, json!({ "generation": generation, "without": without }))
             }
         };
         AuditView { event, detail }

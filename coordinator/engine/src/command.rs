@@ -1,10 +1,11 @@
 //! What the rim asks of the coordinator. Everything that the outside may say is parsed before it comes here;
 //! randomness and time come along, so that the same commands always have the same effects.
 
-use crate::{Entropy, Proposal};
+use crate::{Actor, Entropy, Proposal};
 use bulkhead_identity::{CertificateRequest, NodeName, VerifiedIdentity};
 use bulkhead_protocol::admin::{
-    Can, Confirm, CreateToken, Login, Revoke, Rollback, SetLabels, SetSeal, SwitchOffloads, TrustApply,
+    Can, Confirm, CreateKey, CreateToken, Login, Revoke, Rollback, SetLabels, SetSeal, SwitchOffloads,
+    TrustApply,
 };
 use bulkhead_protocol::control::ToCoordinator;
 use std::net::{IpAddr, SocketAddr};
@@ -41,6 +42,8 @@ pub enum Command {
         secret: Zeroizing<Vec<u8>>,
         /// Wanted name.
         name: Option<String>,
+        /// Address that asks, for the audit log.
+        source: Option<IpAddr>,
         /// Makes the certificate's serial number.
         entropy: Entropy,
     },
@@ -83,8 +86,46 @@ pub enum Command {
         /// For secrets, ids and serial numbers.
         entropy: Entropy,
     },
+    /// A request was refused, by whomever: for the audit log. Answered by `Reply::Done`, once it is written or counted.
+    Refused {
+        /// Whom to answer.
+        request: RequestId,
+        /// Who was refused.
+        actor: Actor,
+        /// Address that asked; none over the unix socket.
+        source: Option<IpAddr>,
+        /// What he asked for: method and path of the route, never what he sent.
+        what: String,
+        /// Code of the refusal.
+        code: String,
+        /// Its message.
+        why: String,
+    },
+    /// An API key was used, and [`Coordinator::unrecorded_use`](crate::Coordinator::unrecorded_use) said so.
+    KeyUsed {
+        /// Which.
+        id: String,
+        /// Address that used it.
+        source: Option<IpAddr>,
+    },
     /// Time passed. Due at [`Coordinator::next_timeout`](crate::Coordinator::next_timeout), harmless at any other time.
     Tick,
+}
+
+impl Command {
+    /// Address from which this was asked for; none for what nobody at an address asked for, and over the unix socket.
+    /// What arrives on a control link comes from that link's.
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        match self {
+            Self::EnrolBegin { source, .. } => Some(*source),
+            Self::Admin { source, .. }
+            | Self::EnrolFinish { source, .. }
+            | Self::Refused { source, .. }
+            | Self::KeyUsed { source, .. } => *source,
+            Self::Connected { observed, .. } => Some(observed.ip()),
+            Self::Message { .. } | Self::Disconnected { .. } | Self::Tick => None,
+        }
+    }
 }
 
 /// With what right an administrator calls.
@@ -133,6 +174,12 @@ pub enum AdminCall {
     TokenList,
     /// `Reply::Done`.
     TokenRevoke(String),
+    /// `Reply::KeyCreated`.
+    KeyCreate(CreateKey),
+    /// `Reply::Keys`.
+    KeyList,
+    /// `Reply::Done`.
+    KeyRevoke(String),
     /// `Reply::Checked`, also when the text has errors.
     PolicyCheck(Box<Proposal>),
     /// `Reply::Applied`.

@@ -78,6 +78,7 @@ impl Coordinator {
         // A frame that was under way when the link was closed.
         let Some(link) = self.links.link(arrival.connection) else { return };
         let (name, greeted, expired) = (link.name.clone(), link.held.is_some(), link.expired);
+        self.source = Some(link.observed.ip());
         self.links.touch(&name, now);
         let is_hello = matches!(message, ToCoordinator::Hello { .. });
         let out_of_turn = match (is_hello, greeted) {

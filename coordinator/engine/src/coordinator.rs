@@ -1,7 +1,6 @@
 //! The switchboard: owns state, links and indexes, and routes commands to the files that know the rules. It
 //! holds no rule about policy, keys or time itself.
 
-use crate::admins::AdminRole;
 use crate::asks::Asks;
 use crate::command::{AdminCall, Command, Credential, RequestId};
 use crate::conversation::Arrival;
@@ -16,6 +15,7 @@ use crate::maps::Maps;
 use crate::reach::Reach;
 use crate::receipts::Receipts;
 use crate::refusal::{Class, Refusal};
+use crate::refused::{Refusals, Refused};
 use crate::reissue::Reissue;
 use crate::slices::Slices;
 use crate::state::State;
@@ -67,6 +67,9 @@ pub struct Coordinator {
     /// The trust document that the others follow.
     pub(crate) first_trust: Vec<u8>,
     pub(crate) asks: Asks,
+    pub(crate) refusals: Refusals,
+    /// Where the command at hand came from, for its events.
+    pub(crate) source: Option<IpAddr>,
     /// When the policy in force goes back unless it is confirmed, on the monotonic clock.
     pub(crate) countdown: Option<Duration>,
     /// Why it could not, when it should have.
@@ -112,6 +115,8 @@ impl Coordinator {
             reissue,
             first_trust,
             asks: Asks::default(),
+            refusals: Refusals::default(),
+            source: None,
             countdown: None,
             stuck: None,
             link_revocations: Arc::default(),
@@ -129,12 +134,15 @@ impl Coordinator {
     /// `Persist` first.
     pub fn handle(&mut self, command: Command, now: Now) -> Vec<Effect> {
         self.now = now;
+        self.source = command.source().map(|source| source.to_canonical());
         let mut effects = Effects::default();
         match command {
             Command::EnrolBegin { request, source, entropy } => {
                 effects.answer(request, self.enrol_begin(source, &entropy, now));
             }
-            Command::EnrolFinish { request, enrolment, certificate_request, secret, name, entropy } => {
+            Command::EnrolFinish {
+                request, enrolment, certificate_request, secret, name, entropy, ..
+            } => {
                 let finish = Finish {
                     enrolment: &enrolment,
                     request: &certificate_request,
@@ -163,6 +171,11 @@ impl Coordinator {
                     effects.answer(request, answer);
                 }
             }
+            Command::Refused { request, actor, what, code, why, .. } => {
+                self.refused(Refused { actor, what, code, why }, now, &mut effects);
+                effects.answer(request, Ok(Reply::Done));
+            }
+            Command::KeyUsed { id, .. } => self.key_used(id, now, &mut effects),
             Command::Tick => self.tick(now, &mut effects),
         }
         effects.into_vec()
@@ -177,11 +190,12 @@ impl Coordinator {
         effects: &mut Effects,
     ) -> Result<Option<Reply>, Refusal> {
         let Call { request, credential, source, entropy } = *from;
-        let actor = self.authorize(credential, AdminRole::Admin, now)?;
+        let caller = self.administrator(credential, call.needs(), now)?;
+        let actor = caller.actor.clone();
         let reply = match call {
             AdminCall::Login(login) => self.login(login, entropy, now, effects),
             AdminCall::Logout => self.logout(actor, credential, now, effects),
-            AdminCall::WhoAmI => Ok(self.who_am_i(&actor)),
+            AdminCall::WhoAmI => Ok(self.who_am_i(&caller)),
             AdminCall::NodeList => Ok(self.node_list()),
             AdminCall::NodeShow(name) => Ok(Reply::Node(self.node_view(self.state.node(&name)?))),
             AdminCall::NodeLabel(name, change) => {
@@ -198,6 +212,9 @@ impl Coordinator {
             AdminCall::TokenCreate(create) => self.token_create(actor, create, entropy, now, effects),
             AdminCall::TokenList => Ok(self.token_list()),
             AdminCall::TokenRevoke(id) => self.token_revoke(actor, id, now, effects),
+            AdminCall::KeyCreate(create) => self.key_create(&caller, create, entropy, now, effects),
+            AdminCall::KeyList => Ok(self.key_list()),
+            AdminCall::KeyRevoke(id) => self.key_revoke(&caller, id, now, effects),
             AdminCall::PolicyCheck(proposal) => Ok(self.policy_check(*proposal)),
             AdminCall::PolicyApply(proposal) => {
                 self.policy_apply(&Caller { actor, source }, *proposal, now, effects)
@@ -228,6 +245,7 @@ impl Coordinator {
         self.ticked = Some(now.mono);
         self.pending.expire(now);
         self.end_asks(now, effects);
+        self.end_refusal_window(now, effects);
         // A failure here repeats at the next tick, and shows until then.
         self.stuck = self.expire_confirmation(now, effects).err().map(|refusal| refusal.message);
         // As does one here; the bundle has half of its life left.
@@ -248,7 +266,11 @@ impl Coordinator {
         // What a tick could not do waits for a while.
         let earliest = self.ticked.map_or(Duration::ZERO, |ticked| ticked + RETRY_INTERVAL);
         let walls = [self.policy_due(now), self.reach.changes_at()].into_iter().flatten().map(at_wall);
-        let walls = walls.chain(self.goes_back_at(now)).map(|due| due.max(earliest)).chain(self.asks.due());
+        let walls = walls
+            .chain(self.goes_back_at(now))
+            .map(|due| due.max(earliest))
+            .chain(self.asks.due())
+            .chain(self.refusals.due());
         walls.chain(self.maps.due()).chain(self.reissue_at()).fold(now.mono + TICK_INTERVAL, Duration::min)
     }
 
@@ -260,7 +282,7 @@ impl Coordinator {
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
-        let event = Event { time: now.wall, actor, change };
+        let event = Event { time: now.wall, actor, change, source: self.source };
         self.state
             .replay(&event)
             .map_err(|error| Refusal::new(Class::Internal, "BH-C090", error.to_string()))?;

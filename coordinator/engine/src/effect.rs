@@ -3,8 +3,8 @@
 
 use crate::{ConnectionId, Event, Refusal, RequestId};
 use bulkhead_protocol::admin::{
-    AckStatus, Applied, CanAnswer, CheckReport, CreatedToken, LiveFlows, Node, NodeList, OffloadsOff,
-    PolicyCurrent, PolicyHistory, RevokeStatus, Session, TokenList, TrustView, WhoAmI,
+    AckStatus, Applied, CanAnswer, CheckReport, CreatedKey, CreatedToken, KeyList, LiveFlows, Node, NodeList,
+    OffloadsOff, PolicyCurrent, PolicyHistory, RevokeStatus, Session, TokenList, TrustView, WhoAmI,
 };
 use bulkhead_protocol::control::ToNode;
 use bulkhead_protocol::enrol::{BeginResponse, FinishResponse};
@@ -95,6 +95,10 @@ pub enum Reply {
     Trust(TrustView),
     /// All tokens, without secrets.
     Tokens(TokenList),
+    /// An API key with its secret.
+    KeyCreated(CreatedKey),
+    /// All API keys, without secrets.
+    Keys(KeyList),
     /// Findings about a policy text.
     Checked(CheckReport),
     /// A policy is in force.

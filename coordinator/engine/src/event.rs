@@ -2,7 +2,7 @@
 //! never inputs to be decided again, so replay needs no keys and gives the same state for ever. It carries no
 //! secret: only hashes of tokens, keys and the bootstrap secret (S4).
 
-use crate::admins::ApiKey;
+use crate::keys::ApiKey;
 use crate::policy::PolicyRecord;
 use crate::registry::{Certified, NodeRecord};
 use crate::revoke::{Audience, RevocationStep};
@@ -12,6 +12,7 @@ use bulkhead_identity::{
 };
 use bulkhead_protocol::offload::Offloads;
 use minicbor::{Decode, Encode};
+use std::net::IpAddr;
 
 /// Who caused an event.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -43,6 +44,9 @@ pub enum Actor {
         #[n(0)]
         id: String,
     },
+    /// Nobody that we know: without a valid credential.
+    #[n(10)]
+    Stranger,
 }
 
 impl std::fmt::Display for Actor {
@@ -53,6 +57,7 @@ impl std::fmt::Display for Actor {
             Self::Admin { name } => write!(f, "admin:{name}"),
             Self::Node(name) => write!(f, "node:{name}"),
             Self::JoinToken { id } => write!(f, "token:{id}"),
+            Self::Stranger => f.write_str("stranger"),
         }
     }
 }
@@ -69,6 +74,9 @@ pub struct Event {
     /// What changed.
     #[n(2)]
     pub change: Change,
+    /// From which address; none over the unix socket, and when nobody outside caused it.
+    #[cbor(n(3), default)]
+    pub source: Option<IpAddr>,
 }
 
 /// What changed. Numbers are never reused.
@@ -242,19 +250,64 @@ pub enum Change {
         #[n(0)]
         revocation: RevocationStep,
     },
+    /// An API key exists.
+    #[n(30)]
+    KeyCreated {
+        /// All but its secret.
+        #[n(0)]
+        key: ApiKey,
+    },
+    /// An administrator ended an API key.
+    #[n(31)]
+    KeyRevoked {
+        /// Its id.
+        #[n(0)]
+        id: String,
+    },
+    /// An API key was used, for the first time or again after an hour.
+    #[n(32)]
+    KeyUsed {
+        /// Its id.
+        #[n(0)]
+        id: String,
+    },
+    /// A request was refused; nothing changed.
+    #[n(33)]
+    Refused {
+        /// Method and path of the route.
+        #[n(0)]
+        what: String,
+        /// Code of the refusal.
+        #[n(1)]
+        code: String,
+        /// Its message.
+        #[n(2)]
+        why: String,
+    },
+    /// So many more requests were refused than were written down.
+    #[n(34)]
+    RefusalsCounted {
+        /// Without a valid credential.
+        #[n(0)]
+        strangers: u64,
+        /// With one.
+        #[n(1)]
+        administrators: u64,
+    },
 }
 
 impl Event {
     /// The first entry of a new journal. `bootstrap` is `secret_hash` of the bootstrap secret.
     #[must_use]
     pub fn initialised(trust: TrustHash, bootstrap: [u8; 32], time: Timestamp) -> Self {
-        Self { time, actor: Actor::System, change: Change::Initialised { trust: trust.0, bootstrap } }
+        let change = Change::Initialised { trust: trust.0, bootstrap };
+        Self { time, actor: Actor::System, change, source: None }
     }
 
     /// What `restore` appends to the journal that it brought back.
     #[must_use]
     pub fn restored(time: Timestamp) -> Self {
-        Self { time, actor: Actor::System, change: Change::Restored }
+        Self { time, actor: Actor::System, change: Change::Restored, source: None }
     }
 }
 
@@ -277,6 +330,11 @@ impl Change {
             | Self::OffloadsSwitched { .. }
             | Self::SessionOpened { .. }
             | Self::SessionClosed { .. }
+            | Self::KeyCreated { .. }
+            | Self::KeyRevoked { .. }
+            | Self::KeyUsed { .. }
+            | Self::Refused { .. }
+            | Self::RefusalsCounted { .. }
             | Self::Restored
             | Self::TrustUpdated { .. } => None,
         }

@@ -2,6 +2,7 @@
 //! stranger is told about a token is one sentence for every cause.
 
 use bulkhead_acl::Diagnostic;
+use bulkhead_protocol::admin::AdminRole;
 use bulkhead_protocol::enrol::ApiError;
 
 /// What kind of refusal; each is one HTTP status.
@@ -93,6 +94,11 @@ impl Refusal {
     pub(crate) fn unauthorized() -> Self {
         Self::new(Class::Unauthorized, "BH-C001", "this needs a valid credential")
             .help("log in with `bulkheadctl login`, or use the unix socket on the coordinator's host")
+    }
+
+    /// A valid credential whose role is not enough.
+    pub(crate) fn role(needed: AdminRole) -> Self {
+        Self::new(Class::Forbidden, "BH-C004", format!("this needs the role {needed}"))
     }
 
     /// Restored from a backup and not accepted yet, or behind the nodes.

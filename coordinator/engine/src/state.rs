@@ -2,9 +2,9 @@
 //! that was just made as for one that was read back, so the two can never differ. An event that contradicts
 //! the state changes nothing.
 
-use crate::admins::ApiKey;
 use crate::allocate::FIRST_INDEX;
 use crate::event::{Change, Event};
+use crate::keys::ApiKey;
 use crate::policy::{PolicyRecord, drop_bundles, remember};
 use crate::registry::{Certified, NodeRecord, NodeState};
 use crate::revoke::{Audience, RevocationRecord, Revoked};
@@ -128,11 +128,10 @@ impl State {
             Change::OffloadsSwitched { node: Some(name), off } => self.active_mut(name)?.offloads_off = *off,
             Change::OffloadsSwitched { node: None, off } => self.offloads_off = *off,
             Change::SessionOpened { key } => self.open_session(key)?,
-            Change::SessionClosed { id } => {
-                if self.api_keys.remove(id).is_none() {
-                    return contradiction(format!("no API key {id}"));
-                }
-            }
+            Change::SessionClosed { id } | Change::KeyRevoked { id } => self.end_key(id)?,
+            Change::KeyCreated { key } => self.create_key(key, time)?,
+            Change::KeyUsed { id } => self.use_key(id, time)?,
+            Change::Refused { .. } | Change::RefusalsCounted { .. } => {}
             Change::Restored => self.restored = true,
             Change::RestoreAccepted { revocation, policy } => {
                 if let Some(policy) = policy {

@@ -3,14 +3,17 @@
 
 mod audit;
 mod flows;
+mod keys;
 mod nodes;
 mod policy;
+mod role;
 mod session;
 mod tokens;
 mod trust;
 
-pub use audit::{AuditEntry, AuditPage, AuditVerified};
+pub use audit::{AuditEntry, AuditEvent, AuditPage, AuditVerified};
 pub use flows::{LiveFlow, LiveFlows};
+pub use keys::{CreateKey, CreatedKey, KeyList, KeyView};
 pub use nodes::{
     Node, NodeList, NodeState, OffloadsOff, ReceiptView, Revoke, RevokeStatus, SetLabels, SwitchOffloads,
     Waiting,
@@ -19,6 +22,7 @@ pub use policy::{
     AckStatus, Applied, Can, CanAnswer, CheckReport, Confirm, Overrides, PendingConfirmation, PolicyCurrent,
     PolicyEntry, PolicyHistory, PolicyText, Rollback, SIGNED_POLICY_SCHEMA, SignedPolicy, Signing,
 };
+pub use role::{AdminRole, UnknownRole};
 pub use session::{Login, Session, WhoAmI};
 pub use tokens::{CreateToken, CreatedToken, TokenList, TokenView};
 pub use trust::{EndingSeal, RootView, SetSeal, TrustApply, TrustOverrides, TrustView};

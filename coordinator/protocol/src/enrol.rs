@@ -11,6 +11,7 @@
 use bulkhead_identity::TrustHash;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How long a challenge can be answered.
@@ -67,7 +68,7 @@ impl TrustPath {
 }
 
 /// Asks for a challenge.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BeginRequest {
     /// [`crate::PROTOCOL_VERSION`] of the node.
@@ -75,48 +76,53 @@ pub struct BeginRequest {
 }
 
 /// A challenge. It ends after [`ENROLMENT_WINDOW_SECS`] or one `finish`, whichever is first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct BeginResponse {
     /// Names this conversation.
     pub enrolment: String,
     /// 32 bytes to be signed.
     #[serde(with = "b64")]
+    #[schemars(with = "crate::schema::Base64Url")]
     pub challenge: Vec<u8>,
     /// X25519 public key for the proof of the tunnel key, 32 bytes.
     #[serde(with = "b64")]
+    #[schemars(with = "crate::schema::Base64Url")]
     pub challenge_key: Vec<u8>,
 }
 
 /// The proofs.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FinishRequest {
     /// From [`BeginResponse`].
     pub enrolment: String,
     /// Minicbor of a [`bulkhead_identity::CertificateRequest`].
     #[serde(with = "b64")]
+    #[schemars(with = "crate::schema::Base64Url")]
     pub request: Vec<u8>,
     /// The join token's secret.
     #[serde(with = "b64")]
+    #[schemars(with = "crate::schema::Base64Url")]
     pub secret: Vec<u8>,
     /// Wanted name; the coordinator may refuse it.
     pub name: Option<String>,
 }
 
 /// The node exists.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct FinishResponse {
     /// Its name.
     pub name: String,
     /// Minicbor of a [`bulkhead_identity::Chain`].
     #[serde(with = "b64")]
+    #[schemars(with = "crate::schema::Base64Url")]
     pub chain: Vec<u8>,
     /// `host:port` of the QUIC control links.
     pub control: Vec<String>,
 }
 
 /// Body of every error of every HTTP endpoint.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct ApiError {
     /// Stable.
     pub code: String,
@@ -126,6 +132,7 @@ pub struct ApiError {
     pub help: Option<String>,
     /// What is wrong with a policy text, when that is what was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<crate::schema::Diagnostic>>")]
     pub diagnostics: Option<Vec<bulkhead_acl::Diagnostic>>,
 }
 

@@ -1,5 +1,5 @@
-//! Join tokens and administrators' secrets, as text:
-//! `bulkhead1.<base64url>` and `bulkhead-admin1.<base64url>` of the minicbor array
+//! Join tokens, the administrators' bootstrap secret and API keys, as text:
+//! `bulkhead1.<base64url>`, `bulkhead-admin1.<base64url>` and `bulkhead-key1.<base64url>` of the minicbor array
 //! `[SHA-256 of the trust document, [host:port of coordinators], secret]`.
 //!
 //! The hash pins the deployment before anything is said to it. The secret is in no `Debug`, no error, and is
@@ -23,8 +23,10 @@ pub const MAX_ADDRESS_BYTES: usize = 259;
 pub enum TokenKind {
     /// Makes a node.
     Join,
-    /// Speaks for an administrator.
+    /// Makes the first administrator.
     Admin,
+    /// Speaks for an administrator until it expires.
+    ApiKey,
 }
 
 impl TokenKind {
@@ -32,6 +34,7 @@ impl TokenKind {
         match self {
             Self::Join => "bulkhead1.",
             Self::Admin => "bulkhead-admin1.",
+            Self::ApiKey => "bulkhead-key1.",
         }
     }
 }
@@ -123,12 +126,14 @@ impl Token {
 }
 
 fn split(text: &str) -> Result<(TokenKind, &str), TokenError> {
-    for kind in [TokenKind::Join, TokenKind::Admin] {
+    for kind in [TokenKind::Join, TokenKind::Admin, TokenKind::ApiKey] {
         if let Some(body) = text.strip_prefix(kind.prefix()) {
             return Ok((kind, body));
         }
     }
-    Err(TokenError("this is no token: it starts with neither `bulkhead1.` nor `bulkhead-admin1.`"))
+    Err(TokenError(
+        "this is no token: it starts with none of `bulkhead1.`, `bulkhead-admin1.` and `bulkhead-key1.`",
+    ))
 }
 
 /// Whether this is `host:port`, host being a DNS name, an IPv4 address, or an IPv6 address in brackets.
@@ -175,8 +180,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_parses_to_what_was_encoded(secret: [u8; 32], admin: bool, count in 1..=MAX_COORDINATORS) {
-            let kind = if admin { TokenKind::Admin } else { TokenKind::Join };
+        fn a_token_parses_to_what_was_encoded(secret: [u8; 32], kind in 0_usize..3, count in 1..=MAX_COORDINATORS) {
+            let kind = [TokenKind::Join, TokenKind::Admin, TokenKind::ApiKey][kind];
             let sent = token(kind, &vec!["bulkhead.acme.example:8443"; count], secret);
             let read = Token::parse(&format!("  {}\n", *sent.encode())).unwrap();
             prop_assert_eq!(read.kind, kind);

@@ -45,15 +45,16 @@ async fn blocking<T: Send + 'static>(
 
 /// A frame as the audit log shows it. An event of another version is shown by its hash alone.
 pub(crate) fn entry(frame: &Frame) -> AuditEntry {
-    let view = minicbor::decode::<Event>(&frame.entry.event).map(|event| event.audit());
-    let (event, detail) = match view {
-        Ok(view) => (view.event.to_owned(), view.detail),
-        Err(_) => ("unknown".to_owned(), serde_json::Value::Null),
+    let view = minicbor::decode::<Event>(&frame.entry.event).map(|event| (event.audit(), event.source));
+    let (event, detail, source) = match view {
+        Ok((view, source)) => (view.event.as_str().to_owned(), view.detail, source),
+        Err(_) => ("unknown".to_owned(), serde_json::Value::Null, None),
     };
     AuditEntry {
         sequence: frame.link.sequence,
         time: frame.entry.time,
         actor: frame.entry.actor.clone(),
+        source,
         event,
         detail,
         hash: frame.link.hash.to_string(),

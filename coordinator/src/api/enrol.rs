@@ -1,26 +1,25 @@
 //! Enrolment, for strangers: the trust document, a challenge, and the proofs.
 
 use super::body::read;
-use super::{Api, Problem, Transport, answer};
-use axum::Extension;
-use axum::extract::{Path, Request, State};
+use super::path::Segment;
+use super::{Api, Caller, Problem, answer};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bulkhead_coordinator_engine::{Command, Reply};
 use bulkhead_identity::{CertificateRequest, TrustHash};
 use bulkhead_protocol::PROTOCOL_VERSION;
 use bulkhead_protocol::enrol::{BeginRequest, FinishRequest, TrustPath};
-use data_encoding::HEXLOWER;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// The trust document with this hash, and those that followed; whoever fetches them believes none that is not signed
 /// by the operators of the one before.
-pub(super) async fn trust(State(api): State<Api>, Path(hash): Path<String>) -> Result<Response, Problem> {
-    let hash = HEXLOWER.decode(hash.as_bytes()).ok().and_then(|hash| hash.try_into().ok());
-    let hash =
-        hash.map(TrustHash).ok_or_else(|| Problem::malformed("a trust hash is 64 hexadecimal digits"))?;
+pub(super) async fn trust(
+    State(api): State<Api>,
+    Segment(hash): Segment<TrustHash>,
+) -> Result<Response, Problem> {
     let documents = Arc::clone(&api.link_trust.load().documents);
     let known = documents.iter().map(|(hash, document)| (*hash, document.as_slice()));
     let path = TrustPath::from(known, hash).ok_or_else(|| {
@@ -34,7 +33,7 @@ pub(super) async fn trust(State(api): State<Api>, Path(hash): Path<String>) -> R
 /// A challenge.
 pub(super) async fn begin(
     State(api): State<Api>,
-    Extension(transport): Extension<Transport>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let body: BeginRequest = read(request).await?;
@@ -43,16 +42,17 @@ pub(super) async fn begin(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "BH-R087", what)
             .help("install the same release on node and coordinator"));
     }
-    let source = match transport {
-        Transport::Network(address) => address.ip().to_canonical(),
-        Transport::LocalRoot { .. } => IpAddr::V4(Ipv4Addr::LOCALHOST),
-    };
+    let source = caller.source.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let reply = api.engine.ask(|request, entropy| Command::EnrolBegin { request, source, entropy }).await?;
     answer!(refused(reply)?, EnrolBegun)
 }
 
 /// The proofs, and the token's secret.
-pub(super) async fn finish(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn finish(
+    State(api): State<Api>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
     let body: FinishRequest = read(request).await?;
     let secret = Zeroizing::new(body.secret);
     let certificate_request: CertificateRequest = minicbor::decode(&body.request)
@@ -67,6 +67,7 @@ pub(super) async fn finish(State(api): State<Api>, request: Request) -> Result<R
             certificate_request,
             secret,
             name,
+            source: caller.source,
             entropy,
         })
         .await?;

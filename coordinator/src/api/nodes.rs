@@ -1,15 +1,12 @@
 //! Nodes: list, show, label, switch offloads, revoke, remove.
 
 use super::body::read;
+use super::path::Segment;
 use super::{Api, Caller, Problem, answer, done};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use bulkhead_coordinator_engine::AdminCall;
 use bulkhead_identity::NodeName;
-
-pub(super) fn node(name: &str) -> Result<NodeName, Problem> {
-    NodeName::parse(name).map_err(|e| Problem::malformed(e.to_string()))
-}
 
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Response, Problem> {
     answer!(api.call(caller, AdminCall::NodeList).await?, Nodes)
@@ -18,26 +15,25 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Respo
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
-    Path(name): Path<String>,
+    Segment(name): Segment<NodeName>,
 ) -> Result<Response, Problem> {
-    answer!(api.call(caller, AdminCall::NodeShow(node(&name)?)).await?, Node)
+    answer!(api.call(caller, AdminCall::NodeShow(name)).await?, Node)
 }
 
 pub(super) async fn remove(
     State(api): State<Api>,
     caller: Caller,
-    Path(name): Path<String>,
+    Segment(name): Segment<NodeName>,
 ) -> Result<Response, Problem> {
-    done(&api.call(caller, AdminCall::NodeRemove(node(&name)?)).await?)
+    done(&api.call(caller, AdminCall::NodeRemove(name)).await?)
 }
 
 pub(super) async fn label(
     State(api): State<Api>,
     caller: Caller,
-    Path(name): Path<String>,
+    Segment(name): Segment<NodeName>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let name = node(&name)?;
     let labels = read(request).await?;
     answer!(api.call(caller, AdminCall::NodeLabel(name, labels)).await?, Node)
 }
@@ -58,10 +54,9 @@ pub(super) async fn switch_offloads(
 pub(super) async fn switch_offloads_of(
     State(api): State<Api>,
     caller: Caller,
-    Path(name): Path<String>,
+    Segment(name): Segment<NodeName>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let name = node(&name)?;
     let switch = read(request).await?;
     answer!(api.call(caller, AdminCall::OffloadsSwitch(Some(name), switch)).await?, Offloads)
 }
@@ -69,10 +64,9 @@ pub(super) async fn switch_offloads_of(
 pub(super) async fn revoke(
     State(api): State<Api>,
     caller: Caller,
-    Path(name): Path<String>,
+    Segment(name): Segment<NodeName>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let name = node(&name)?;
     let revoke = read(request).await?;
     answer!(api.call(caller, AdminCall::NodeRevoke(name, revoke)).await?, Revocation)
 }
@@ -80,8 +74,7 @@ pub(super) async fn revoke(
 pub(super) async fn revocation(
     State(api): State<Api>,
     caller: Caller,
-    Path(epoch): Path<String>,
+    Segment(epoch): Segment<u64>,
 ) -> Result<Response, Problem> {
-    let epoch = epoch.parse().map_err(|_| Problem::malformed("an epoch is a number"))?;
     answer!(api.call(caller, AdminCall::RevokeStatus(epoch)).await?, Revocation)
 }

@@ -4,8 +4,9 @@
 //! limits permit keeps other texts waiting, but not the engine. Few wait: whoever comes then is told to come again.
 
 use super::body::{MAX_POLICY_BODY_BYTES, MAX_SIGNED_BODY_BYTES, read, read_large};
+use super::path::Segment;
 use super::{Api, Caller, MAX_POLICY_TEXTS, Problem, answer};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use bulkhead_coordinator_engine::{AdminCall, Proposal};
@@ -93,8 +94,7 @@ pub(super) async fn can(
 pub(super) async fn acknowledged(
     State(api): State<Api>,
     caller: Caller,
-    Path(generation): Path<String>,
+    Segment(generation): Segment<u64>,
 ) -> Result<Response, Problem> {
-    let generation = generation.parse().map_err(|_| Problem::malformed("a generation is a number"))?;
     answer!(api.call(caller, AdminCall::PolicyAck(generation)).await?, Acknowledged)
 }

@@ -1,12 +1,21 @@
 //! Every error of the API, as one JSON shape with the right status: what is wrong, and what to do next.
 
+use super::Access;
+use super::route::Route;
 use crate::clock::NoRandomness;
 use crate::engine::{AskError, Stopped};
 use crate::journal::JournalError;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bulkhead_coordinator_engine::Refusal;
 use bulkhead_protocol::enrol::ApiError;
+
+/// What an error answer says, beside it for the audit log.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) code: String,
+    pub(super) message: String,
+}
 
 /// An error answer.
 #[derive(Debug)]
@@ -55,9 +64,34 @@ impl Problem {
     }
 }
 
+/// Every status of an error answer of this route: what it says itself, and what follows from who may call it and
+/// from what it reads.
+pub(super) fn statuses(route: &Route) -> impl Iterator<Item = u16> {
+    let guarded = match route.access {
+        Access::Public => &[][..],
+        Access::Viewer | Access::Operator | Access::Admin | Access::LocalRoot => &[401, 403],
+    };
+    let reads = match route.body {
+        Some(_) => &[400, 408, 413, 415][..],
+        None => &[],
+    };
+    let is_written = route.placeholders().next().is_some() || !route.query.is_empty();
+    let path = if is_written { &[400][..] } else { &[] };
+    // Our own failure; and a stop, a full disk, a restore that nobody has accepted.
+    let always = &[500, 503];
+    [guarded, reads, path, always, route.refusals].into_iter().flatten().copied()
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (self.status, axum::Json(*self.body)).into_response()
+        let told = Told { code: self.body.code.clone(), message: self.body.message.clone() };
+        let mut response = (self.status, axum::Json(*self.body)).into_response();
+        response.extensions_mut().insert(told);
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, section 11.6.1: a 401 says how to come back.
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 

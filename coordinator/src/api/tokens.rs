@@ -1,8 +1,9 @@
 //! Join tokens: list, create, revoke. A secret is shown once, in the answer that creates it.
 
 use super::body::read;
+use super::path::Segment;
 use super::{Api, Caller, Problem, answer, done};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use bulkhead_coordinator_engine::AdminCall;
 
@@ -22,7 +23,7 @@ pub(super) async fn create(
 pub(super) async fn revoke(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment<String>,
 ) -> Result<Response, Problem> {
     done(&api.call(caller, AdminCall::TokenRevoke(id)).await?)
 }

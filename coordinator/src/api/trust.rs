@@ -1,10 +1,12 @@
 //! Trust: the document in force, its successors, and the seals that operators make.
 
 use super::body::{MAX_BODY_BYTES, read, read_large};
+use super::path::Segment;
 use super::{Api, Caller, Problem, answer};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use bulkhead_coordinator_engine::AdminCall;
+use bulkhead_identity::NodeName;
 use bulkhead_identity::trust::MAX_TRUST_BYTES;
 
 /// Largest body that carries a trust document: its base64, and what is around it.
@@ -26,10 +28,9 @@ pub(super) async fn apply(
 pub(super) async fn seal(
     State(api): State<Api>,
     caller: Caller,
-    Path(name): Path<String>,
+    Segment(name): Segment<NodeName>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let name = super::nodes::node(&name)?;
     let seal = read(request).await?;
     answer!(api.call(caller, AdminCall::NodeSeal(name, seal)).await?, Node)
 }

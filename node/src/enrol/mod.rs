@@ -83,7 +83,7 @@ pub(crate) enum EnrolError {
 pub(crate) fn enrol(state: &Path, token: &Token, name: Option<&NodeName>) -> Result<Enrolled, EnrolError> {
     match token.kind {
         TokenKind::Join => {}
-        TokenKind::Admin => return Err(EnrolError::NotAJoinToken),
+        TokenKind::Admin | TokenKind::ApiKey => return Err(EnrolError::NotAJoinToken),
     }
     let store = Store::open(state)?;
     let _lock = store.lock()?;

@@ -78,7 +78,8 @@ fn every_kind_of_event_has_an_audit_line_with_its_actor() {
     let web = scene.node("web", "role=web");
     scene.label(&web.name, "env", Some("prod")).ok().unwrap();
     scene.revoke(&web);
-    let lines: Vec<_> = scene.journal.iter().map(|e| format!("{} {}", e.actor, e.audit().event)).collect();
+    let lines: Vec<_> =
+        scene.journal.iter().map(|e| format!("{} {}", e.actor, e.audit().event.as_str())).collect();
     let node_enrolled = lines[3].ends_with(" node_enrolled") && lines[3].starts_with("token:");
     assert!(node_enrolled, "{lines:?}");
     assert_eq!(lines[0], "system initialised");

@@ -276,7 +276,7 @@ fn whose_silence_is_accepted_is_journalled() {
     };
     assert_eq!((generation.0, without.len(), without[0].as_str()), (2, 1, "web"));
     let audit = drill.scene.journal.last().unwrap().audit();
-    assert_eq!((audit.event, &audit.detail["without"][0]), ("policy_confirmed", &"web".into()));
+    assert_eq!((audit.event.as_str(), &audit.detail["without"][0]), ("policy_confirmed", &"web".into()));
     drill.stays(&after());
 }
 

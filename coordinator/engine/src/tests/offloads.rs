@@ -47,7 +47,10 @@ fn a_switch_reaches_who_is_connected_at_once_and_the_others_as_they_connect() {
     switch(&mut scene, None, Offloads::NONE, GSO).unwrap();
     assert_eq!((heard(&scene, link), heard(&scene, late)), (GRO, GRO));
     let last = scene.journal.last().unwrap();
-    assert_eq!((last.actor.to_string().as_str(), last.audit().event), ("root:0", "offloads_switched"));
+    assert_eq!(
+        (last.actor.to_string().as_str(), last.audit().event.as_str()),
+        ("root:0", "offloads_switched")
+    );
     assert_eq!(last.audit().detail, serde_json::json!({ "node": null, "off": ["tun-gro"] }));
 }
 

@@ -283,6 +283,7 @@ impl Scene {
             certificate_request: Box::new(certificate_request),
             secret: Zeroizing::new(secret.to_vec()),
             name: wish.map(str::to_owned),
+            source: Some(IpAddr::from([192, 0, 2, 9])),
             entropy: self.entropy(),
         };
         match self.handle(command).unwrap() {

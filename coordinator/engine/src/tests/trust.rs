@@ -76,7 +76,7 @@ fn the_next_document_is_journalled_handed_on_and_in_force_after_a_restart() {
     assert_eq!((view.version, view.behind, view.signing), (2, 1, Signing::Online));
     assert_eq!(documents(&scene, link), [2]);
     let event = scene.journal.last().unwrap().audit();
-    assert_eq!((event.event, event.detail["version"].as_u64()), ("trust_updated", Some(2)));
+    assert_eq!((event.event.as_str(), event.detail["version"].as_u64()), ("trust_updated", Some(2)));
 
     let restarted = scene.restarted(scene.journal.len());
     assert_eq!(restarted.coordinator.trust().document().version, Epoch(2));
@@ -273,6 +273,7 @@ fn a_journal_whose_document_does_not_follow_refuses_the_start() {
         time: scene.now.wall,
         actor: crate::Actor::System,
         change: crate::Change::TrustUpdated { document: forged },
+        source: None,
     };
     state.replay(&event).unwrap();
     assert!(crate::Coordinator::new(config(), state.clone(), scene.now).is_err());

@@ -1,9 +1,10 @@
 //! Live flows, as the nodes tell them when they are asked.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `GET /api/v1/flows`: every connected node is asked, and has two seconds to answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LiveFlows {
     /// Each once, whichever end told of it, in order.
     pub flows: Vec<LiveFlow>,
@@ -17,7 +18,7 @@ pub struct LiveFlows {
 }
 
 /// Some flows are open between these two, for this service.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct LiveFlow {
     /// The node that opened them.
     pub from: String,

@@ -2,15 +2,17 @@
 
 use crate::offload::Offloads;
 use bulkhead_identity::{IdentityPublicKey, Labels, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One node as administrators see it. `GET /api/v1/nodes/{name}`
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct Node {
     /// Unique in the deployment.
     pub name: String,
     /// What the coordinator vouches for.
+    #[schemars(with = "crate::schema::Labels")]
     pub labels: Labels,
     /// Overlay address.
     pub ipv4: String,
@@ -20,19 +22,24 @@ pub struct Node {
     pub fingerprint: String,
     /// The identity key itself, which operators seal labels for.
     #[serde(default)]
+    #[schemars(with = "Option<crate::schema::Key>")]
     pub identity_key: Option<IdentityPublicKey>,
     /// End of the operators' seal over its sealed labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u64>")]
     pub sealed_until: Option<Timestamp>,
     /// Whether it may take part.
     pub state: NodeState,
     /// When it joined.
+    #[schemars(with = "u64")]
     pub enrolled: Timestamp,
     /// End of its current certificate.
+    #[schemars(with = "u64")]
     pub certificate_expires: Timestamp,
     /// Whether its control link is up.
     pub connected: bool,
     /// Last message on a control link, since the coordinator started.
+    #[schemars(with = "Option<u64>")]
     pub last_seen: Option<Timestamp>,
     /// Source address of its control link.
     pub observed: Option<String>,
@@ -45,7 +52,7 @@ pub struct Node {
 }
 
 /// Whether a node may take part.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     /// It may.
@@ -55,46 +62,52 @@ pub enum NodeState {
 }
 
 /// `GET /api/v1/nodes`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct NodeList {
     /// In order of names.
     pub nodes: Vec<Node>,
 }
 
 /// `PUT /api/v1/nodes/{name}/labels` to [`Node`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetLabels {
     /// `null` removes a label; labels that are not named stay.
+    #[schemars(with = "crate::schema::LabelChanges")]
     pub labels: BTreeMap<String, Option<String>>,
 }
 
 /// Which offloads nodes are told to leave off; a node leaves off what any of the three says. `GET /api/v1/offloads`
-#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct OffloadsOff {
     /// On every node, by the coordinator's configuration.
+    #[schemars(with = "crate::schema::Offloads")]
     pub configured: Offloads,
     /// On every node, by an administrator.
+    #[schemars(with = "crate::schema::Offloads")]
     pub everywhere: Offloads,
     /// On single nodes, by an administrator; only nodes where it is any.
+    #[schemars(with = "crate::schema::OffloadsByNode")]
     pub nodes: BTreeMap<String, Offloads>,
 }
 
 /// `PUT /api/v1/offloads` for every node, `PUT /api/v1/nodes/{name}/offloads` for one, to [`OffloadsOff`]. What is
 /// named in neither stays as it is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchOffloads {
     /// To leave off from now on.
     #[serde(default)]
+    #[schemars(with = "crate::schema::Offloads")]
     pub off: Offloads,
     /// To leave off no longer.
     #[serde(default)]
+    #[schemars(with = "crate::schema::Offloads")]
     pub on: Offloads,
 }
 
 /// `POST /api/v1/nodes/{name}/revoke` to [`RevokeStatus`]. `DELETE /api/v1/nodes/{name}` then removes the record.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Revoke {
     /// For the audit log.
@@ -102,7 +115,7 @@ pub struct Revoke {
 }
 
 /// Who knows of a revocation. `GET /api/v1/revocations/{epoch}` polls it.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct RevokeStatus {
     /// The revoked node.
     pub name: String,
@@ -115,7 +128,7 @@ pub struct RevokeStatus {
 }
 
 /// A node's signed word, verified.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct ReceiptView {
     /// Who gave it.
     pub node: String,
@@ -124,17 +137,19 @@ pub struct ReceiptView {
     /// Policy in force there.
     pub generation: u64,
     /// The node's clock.
+    #[schemars(with = "u64")]
     pub wall: Timestamp,
     /// Unix milliseconds of its arrival here.
     pub arrived_ms: u64,
 }
 
 /// A node that has not acknowledged.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct Waiting {
     /// Which.
     pub node: String,
     /// When certificates make it stop by itself.
+    #[schemars(with = "u64")]
     pub stops_at: Timestamp,
     /// Whether its control link is up.
     pub connected: bool,

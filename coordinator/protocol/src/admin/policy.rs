@@ -2,14 +2,16 @@
 
 use super::ReceiptView;
 use bulkhead_identity::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `POST /api/v1/policy/check` to [`CheckReport`], also when it has errors. `POST /api/v1/policy` to
 /// [`Applied`]; 409 when `base` is stale, 422 when the text has errors.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyText {
     /// Every file.
+    #[schemars(with = "crate::schema::Sources")]
     pub sources: bulkhead_acl::Sources,
     /// The generation this edit started from; `None` overrides the check for staleness.
     #[serde(default)]
@@ -34,7 +36,7 @@ pub struct PolicyText {
 }
 
 /// Refusals that the caller has read and decided against.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Overrides {
     /// Apply although `[[test]]` expectations fail.
@@ -50,12 +52,13 @@ pub const SIGNED_POLICY_SCHEMA: &str = "bulkhead.signed-policy/1";
 
 /// The file that `bulkheadctl policy sign` writes and `bulkheadctl policy apply FILE` sends: a policy signed where
 /// the coordinator's disk is not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignedPolicy {
     /// [`SIGNED_POLICY_SCHEMA`].
     pub schema: String,
     /// Every file.
+    #[schemars(with = "crate::schema::Sources")]
     pub sources: bulkhead_acl::Sources,
     /// See [`PolicyText::bundle`].
     pub bundle: String,
@@ -65,15 +68,17 @@ pub struct SignedPolicy {
     /// Every file of the fallback, for whoever signs it next: it compiles to exactly the fallback's rules. The
     /// coordinator has this text already, and is not sent it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::schema::Sources>")]
     pub fallback_sources: Option<bulkhead_acl::Sources>,
 }
 
 /// What a check found.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CheckReport {
     /// Whether this text could be applied.
     pub ok: bool,
     /// Errors and warnings by file and place.
+    #[schemars(with = "Vec<crate::schema::Diagnostic>")]
     pub diagnostics: Vec<bulkhead_acl::Diagnostic>,
     /// Expectations of `[[test]]` that held.
     pub tests_passed: usize,
@@ -84,16 +89,17 @@ pub struct CheckReport {
 }
 
 /// A policy is in force.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
     /// Its generation.
     pub generation: u64,
     /// What was noticed on the way.
+    #[schemars(with = "Vec<crate::schema::Diagnostic>")]
     pub warnings: Vec<bulkhead_acl::Diagnostic>,
 }
 
 /// Who enforces a generation. `GET /api/v1/policy/ack/{generation}`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct AckStatus {
     /// Asked for.
     pub generation: u64,
@@ -106,13 +112,15 @@ pub struct AckStatus {
 }
 
 /// `GET /api/v1/policy`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyCurrent {
     /// 0 when there never was a policy.
     pub generation: u64,
     /// Its text.
+    #[schemars(with = "crate::schema::Sources")]
     pub sources: bulkhead_acl::Sources,
     /// When its signature ends; nodes permit nothing from then on.
+    #[schemars(with = "Option<u64>")]
     pub expires: Option<Timestamp>,
     /// Where policy is signed.
     pub signing: Signing,
@@ -126,7 +134,7 @@ pub struct PolicyCurrent {
 }
 
 /// Where policy is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Signing {
     /// The coordinator holds enough of the policy keys and signs what it is given.
@@ -136,11 +144,12 @@ pub enum Signing {
 }
 
 /// A policy that goes back by itself unless somebody confirms it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PendingConfirmation {
     /// What is in force until then.
     pub generation: u64,
     /// When it goes back.
+    #[schemars(with = "u64")]
     pub confirm_by: Timestamp,
     /// Whose text it goes back to; 0: nobody may talk to anybody.
     pub back_to: u64,
@@ -149,7 +158,7 @@ pub struct PendingConfirmation {
 }
 
 /// `POST /api/v1/policy/confirm` to [`Applied`]; 409 while a node is missing that is not in `without`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {
     /// What is confirmed.
@@ -160,18 +169,19 @@ pub struct Confirm {
 }
 
 /// `GET /api/v1/policy/history`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyHistory {
     /// Newest first.
     pub entries: Vec<PolicyEntry>,
 }
 
 /// One generation.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct PolicyEntry {
     /// Its number.
     pub generation: u64,
     /// Since when.
+    #[schemars(with = "u64")]
     pub time: Timestamp,
     /// Who applied it.
     pub author: String,
@@ -184,7 +194,7 @@ pub struct PolicyEntry {
 }
 
 /// `POST /api/v1/policy/rollback` to [`Applied`]: an old text as a new generation.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
     /// Whose text; 0: nobody may talk to anybody.
@@ -195,7 +205,7 @@ pub struct Rollback {
 }
 
 /// `POST /api/v1/policy/can` to [`CanAnswer`], about the coordinator's nodes and the policy in force.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Can {
     /// Name of the client node.
@@ -206,11 +216,12 @@ pub struct Can {
     pub service: String,
     /// Now when absent.
     #[serde(default)]
+    #[schemars(with = "Option<u64>")]
     pub at: Option<Timestamp>,
 }
 
 /// Yes or no, with the reason.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CanAnswer {
     /// Yes or no.
     pub allowed: bool,

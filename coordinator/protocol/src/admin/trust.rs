@@ -3,15 +3,17 @@
 use super::Signing;
 use crate::enrol::b64;
 use bulkhead_identity::{IdentityPublicKey, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The trust document in force, and how far the deployment follows it. `GET /api/v1/trust`
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct TrustView {
     /// Its version.
     pub version: u64,
     /// The signed document, whole.
     #[serde(with = "b64")]
+    #[schemars(with = "crate::schema::Base64Url")]
     pub document: Vec<u8>,
     /// Its roots, in its order.
     pub roots: Vec<RootView>,
@@ -25,20 +27,23 @@ pub struct TrustView {
 }
 
 /// A seal that ends soon.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct EndingSeal {
     /// Over whose labels.
     pub node: String,
     /// When it ends.
+    #[schemars(with = "u64")]
     pub not_after: Timestamp,
 }
 
 /// A root, and who depends on it.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 pub struct RootView {
     /// Its key.
+    #[schemars(with = "crate::schema::Key")]
     pub key: IdentityPublicKey,
     /// When its certificate ends.
+    #[schemars(with = "u64")]
     pub not_after: Timestamp,
     /// Whether the coordinator issues under it.
     pub issuing: bool,
@@ -50,11 +55,12 @@ pub struct RootView {
 }
 
 /// `POST /api/v1/trust` to [`TrustView`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrustApply {
     /// The next version, signed by the operators of the one in force and by its own.
     #[serde(with = "b64")]
+    #[schemars(with = "crate::schema::Base64Url")]
     pub document: Vec<u8>,
     /// What may be cut.
     #[serde(default)]
@@ -62,7 +68,7 @@ pub struct TrustApply {
 }
 
 /// What a new trust document may cut. Each stands for one refusal, which names it.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrustOverrides {
     /// The policy in force: nodes permit nothing until one arrives that the new policy keys signed.
@@ -74,10 +80,11 @@ pub struct TrustOverrides {
 }
 
 /// `PUT /api/v1/nodes/{name}/seal` to [`Node`](super::Node).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetSeal {
     /// A [`bulkhead_identity::Seal`], encoded: its labels take the place of all sealed labels of the node.
     #[serde(with = "b64")]
+    #[schemars(with = "crate::schema::Base64Url")]
     pub seal: Vec<u8>,
 }
