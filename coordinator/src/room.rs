@@ -16,16 +16,20 @@ pub(crate) enum Writer {
     Link(ConnectionId),
     /// Nobody, although a request waits: what it asked for was refused already.
     Record(RequestId),
-    /// Nobody.
+    /// Nobody: it is tried again by itself, or only the record loses it.
     Nobody,
 }
 
 /// Who asks, if the command may write to the journal; reading goes on when the disk is full.
 pub(crate) fn writer(command: &Command) -> Option<Writer> {
     match command {
-        Command::EnrolFinish { request, .. } => Some(Writer::Request(*request)),
+        Command::EnrolFinish { request, .. }
+        | Command::SignInConfirm { request, .. }
+        // It makes an administrator's key when one is fetched.
+        | Command::SignInPoll { request, .. }
+        | Command::EnrolWorkload { request, .. } => Some(Writer::Request(*request)),
         Command::Refused { request, .. } => Some(Writer::Record(*request)),
-        Command::KeyUsed { .. } => Some(Writer::Nobody),
+        Command::Refreshed { .. } | Command::KeyUsed { .. } => Some(Writer::Nobody),
         Command::Admin { request, call, .. } => changes(call).then_some(Writer::Request(*request)),
         Command::Message { connection, message, .. } => match message.as_ref() {
             ToCoordinator::RenewFinish { .. } | ToCoordinator::Leave => Some(Writer::Link(*connection)),
@@ -41,6 +45,10 @@ pub(crate) fn writer(command: &Command) -> Option<Writer> {
         // into the room that is kept; not to tick would keep maps from nodes.
         Command::Tick
         | Command::EnrolBegin { .. }
+        | Command::SignInBegin { .. }
+        | Command::SignInLook { .. }
+        | Command::SignInPreview { .. }
+        | Command::SignInRefuse { .. }
         | Command::Connected { .. }
         | Command::Disconnected { .. } => None,
     }
@@ -55,6 +63,8 @@ fn changes(call: &AdminCall) -> bool {
         | AdminCall::OffloadsSwitch(..)
         | AdminCall::NodeRevoke(..)
         | AdminCall::NodeRemove(_)
+        | AdminCall::NodeApprove(_)
+        | AdminCall::NodeReject(..)
         | AdminCall::TokenCreate(_)
         | AdminCall::TokenRevoke(_)
         | AdminCall::KeyCreate(_)
@@ -67,6 +77,7 @@ fn changes(call: &AdminCall) -> bool {
         AdminCall::WhoAmI
         | AdminCall::NodeList
         | AdminCall::NodeShow(_)
+        | AdminCall::PendingList
         | AdminCall::OffloadsShow
         | AdminCall::RevokeStatus(_)
         | AdminCall::TokenList

@@ -33,6 +33,7 @@ impl AdminCall {
             | Self::WhoAmI
             | Self::NodeList
             | Self::NodeShow(_)
+            | Self::PendingList
             | Self::OffloadsShow
             | Self::RevokeStatus(_)
             | Self::TokenList
@@ -45,6 +46,8 @@ impl AdminCall {
             | Self::Flows => AdminRole::Viewer,
             Self::NodeLabel(..)
             | Self::NodeRevoke(..)
+            | Self::NodeApprove(_)
+            | Self::NodeReject(..)
             | Self::OffloadsSwitch(..)
             | Self::TokenCreate(_)
             | Self::TokenRevoke(_)
@@ -139,6 +142,7 @@ impl Coordinator {
             expires: now.wall.plus(API_KEY_LIFETIME),
             created_by: actor.to_string(),
             last_used: None,
+            person: None,
         };
         let expires = key.expires;
         self.commit(actor, Change::SessionOpened { key }, now, effects)?;
@@ -172,6 +176,7 @@ impl Coordinator {
                 | Actor::System
                 | Actor::Node(_)
                 | Actor::JoinToken { .. }
+                | Actor::Person { .. }
                 | Actor::Stranger) => actor.to_string(),
             },
             role: caller.role.as_str().to_owned(),

@@ -1,7 +1,7 @@
 //! Events as the audit log shows them. Every field is chosen here: what is not named, such as hashes of
 //! secrets and whole signed lists, does not appear.
 
-use crate::{Change, Event};
+use crate::{AdminRole, Change, Event, NodeRecord, Owner};
 use bulkhead_protocol::admin::AuditEvent;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -25,7 +25,9 @@ impl Event {
             }
             Change::TokenCreated { token } => (AuditEvent::TokenCreated, token.audit()),
             Change::TokenRevoked { id } => (AuditEvent::TokenRevoked, json!({ "id": id })),
-            Change::NodeEnrolled { token, node } => (AuditEvent::NodeEnrolled, node.audit(token)),
+            Change::NodeEnrolled { token, node } => {
+                (AuditEvent::NodeEnrolled, node.audit("token", &json!(token)))
+            }
             Change::NodeRenewed { name, certificate, revocation, tunnel_key: _, binding: _ } => (
                 AuditEvent::NodeRenewed,
                 json!({ "name": name, "serial": certificate.serial, "not_after": certificate.not_after,
@@ -36,6 +38,38 @@ impl Event {
                 json!({ "name": name, "labels": labels, "serial": certificate.serial,
                         "epoch": revocation.epoch, "seal": seal.as_ref().map(crate::seal::audit) }),
             ),
+            Change::NodePending { pending, device: _ } => (AuditEvent::NodePending, pending.audit()),
+            Change::PendingEnded { name, reason } => {
+                (AuditEvent::PendingEnded, json!({ "name": name, "reason": reason }))
+            }
+            Change::NodeApproved { node } => (AuditEvent::NodeApproved, node.audit("owner", &owner(node))),
+            Change::PersonEnrolled { node, device: _ } => {
+                (AuditEvent::PersonEnrolled, node.audit("owner", &owner(node)))
+            }
+            Change::WorkloadEnrolled { provider, workload, node } => (
+                AuditEvent::WorkloadEnrolled,
+                node.audit(
+                    "workload",
+                    &json!({ "provider": provider, "issuer": workload.issuer,
+                                                "subject": workload.subject }),
+                ),
+            ),
+            Change::NodeSignedIn { signed_in, revocation } => {
+                let mut detail = signed_in.audit();
+                detail["epoch"] = json!(revocation.as_ref().map(|step| step.epoch));
+                (AuditEvent::NodeSignedIn, detail)
+            }
+            Change::PersonRefreshed { person, name, session_until, administrator } => (
+                AuditEvent::PersonRefreshed,
+                json!({ "issuer": person.issuer, "subject": person.subject, "name": name,
+                        "session_until": session_until,
+                        "administrator": administrator.map(AdminRole::as_str) }),
+            ),
+            Change::PersonDenied { person, reason } => (
+                AuditEvent::PersonDenied,
+                json!({ "issuer": person.issuer, "subject": person.subject, "reason": reason }),
+            ),
+            Change::AdministratorSignedIn { key } => (AuditEvent::AdministratorSignedIn, key.audit()),
             Change::TrustUpdated { document } => (AuditEvent::TrustUpdated, crate::trust::audit(document)),
             Change::RevocationsSigned { revocation } => {
                 (AuditEvent::RevocationsSigned, json!({ "epoch": revocation.epoch }))
@@ -74,4 +108,9 @@ impl Event {
         };
         AuditView { event, detail }
     }
+}
+
+/// Whose a node is.
+fn owner(node: &NodeRecord) -> Value {
+    json!(node.owner.as_ref().map(Owner::view))
 }

@@ -10,6 +10,7 @@ use crate::coordinator::Coordinator;
 use crate::effect::{Effects, Reply};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Change};
+use crate::person::Person;
 use crate::refusal::{Class, Refusal};
 use crate::state::{ReplayError, State, contradiction};
 use bulkhead_identity::{Now, Timestamp};
@@ -57,11 +58,16 @@ pub struct ApiKey {
     /// When it was last used, give or take [`KEY_USE_GRAIN`].
     #[cbor(n(7), default)]
     pub last_used: Option<Timestamp>,
+    /// Of the person who signed in for it; it goes with the person's right.
+    #[cbor(n(10), default)]
+    pub person: Option<Person>,
 }
 
 impl ApiKey {
     pub(crate) fn audit(&self) -> Value {
-        json!({ "id": self.id, "name": self.name, "role": self.role.as_str(), "expires": self.expires })
+        json!({ "id": self.id, "name": self.name, "role": self.role.as_str(), "expires": self.expires,
+                "issuer": self.person.as_ref().map(|person| &person.issuer),
+                "subject": self.person.as_ref().map(|person| &person.subject) })
     }
 
     fn view(&self) -> KeyView {
@@ -138,7 +144,17 @@ impl Coordinator {
         }
         let (created, expires) = (now.wall, now.wall.plus(lifetime));
         let created_by = maker.to_string();
-        Ok(ApiKey { id, hash, name, role: create.role, created, expires, created_by, last_used: None })
+        Ok(ApiKey {
+            id,
+            hash,
+            name,
+            role: create.role,
+            created,
+            expires,
+            created_by,
+            last_used: None,
+            person: None,
+        })
     }
 
     fn living_keys(&self, now: Now) -> impl Iterator<Item = &ApiKey> {

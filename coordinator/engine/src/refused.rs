@@ -70,6 +70,7 @@ impl Coordinator {
             | Actor::Root { .. }
             | Actor::Admin { .. }
             | Actor::Node(_)
+            | Actor::Person { .. }
             | Actor::JoinToken { .. } => self.refusals.administrators.take(MAX_ADMINISTRATOR_REFUSALS),
         };
         if fits {

@@ -5,6 +5,7 @@ mod audit;
 mod flows;
 mod keys;
 mod nodes;
+mod pending;
 mod policy;
 mod role;
 mod session;
@@ -18,6 +19,7 @@ pub use nodes::{
     Node, NodeList, NodeState, OffloadsOff, ReceiptView, Revoke, RevokeStatus, SetLabels, SwitchOffloads,
     Waiting,
 };
+pub use pending::{OwnerView, PendingList, PendingNode, PendingOwner, Reject};
 pub use policy::{
     AckStatus, Applied, Can, CanAnswer, CheckReport, Confirm, Overrides, PendingConfirmation, PolicyCurrent,
     PolicyEntry, PolicyHistory, PolicyText, Rollback, SIGNED_POLICY_SCHEMA, SignedPolicy, Signing,

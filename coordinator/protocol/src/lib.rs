@@ -14,6 +14,7 @@ pub mod map;
 pub mod offload;
 pub mod receipt;
 pub mod schema;
+pub mod signin;
 pub mod token;
 
 /// Version of the control conversation. One integer; a line of history for each.

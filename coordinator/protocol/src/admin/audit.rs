@@ -73,6 +73,24 @@ audit_events! {
     TokenRevoked = "token_revoked",
     /// A node exists.
     NodeEnrolled = "node_enrolled",
+    /// A person signed in for a machine that now waits for an administrator.
+    NodePending = "node_pending",
+    /// A machine waits no longer, and is no node.
+    PendingEnded = "pending_ended",
+    /// An administrator made a node of a machine that waited.
+    NodeApproved = "node_approved",
+    /// A person signed in for a machine, which is a node.
+    PersonEnrolled = "person_enrolled",
+    /// A workload showed its platform's token and is a node.
+    WorkloadEnrolled = "workload_enrolled",
+    /// What a person's node is follows again from what the provider says.
+    NodeSignedIn = "node_signed_in",
+    /// A provider still vouches for a person.
+    PersonRefreshed = "person_refreshed",
+    /// A provider no longer vouches for a person.
+    PersonDenied = "person_denied",
+    /// A person signed in as an administrator.
+    AdministratorSignedIn = "administrator_signed_in",
     /// A node holds a new certificate.
     NodeRenewed = "node_renewed",
     /// A node's labels changed.
