@@ -63,3 +63,15 @@ fn what_is_read_refuses_unknown_fields_and_says_so() {
         assert_eq!(schema["additionalProperties"], false, "{}", route.path);
     }
 }
+
+#[test]
+fn the_written_table_of_roles_is_this_one() {
+    let mut routes = routes();
+    routes.sort_by_key(|route| route.access);
+    let line = |route: &Route| {
+        format!("| {} | {} | `{} {}` |\n", route.summary, route.access.as_str(), route.method, route.path)
+    };
+    let table: String = routes.iter().map(line).collect();
+    let written = include_str!("../../../../ARCHITECTURE.md");
+    assert!(written.contains(&table), "write this into ARCHITECTURE.md, under Roles:\n\n{table}");
+}

@@ -10,7 +10,7 @@ use bulkhead_protocol::token::secret_hash;
 /// Codes by which somebody is refused for who he is.
 const NO_CREDENTIAL: &str = "BH-C001";
 const ROLE_TOO_LOW: &str = "BH-C004";
-const NOT_ROOT: &str = "BH-R096";
+const NOT_ROOT: &str = "BH-C160";
 
 /// Who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ pub(super) fn sample(route: &Route) -> serde_json::Value {
         ("keys", _) => json!({ "name": "ci", "role": "viewer" }),
         ("policy" | "check", _) => json!({ "sources": policy(1) }),
         ("confirm", _) => json!({ "generation": 1 }),
-        ("rollback", _) => json!({ "generation": 1, "base": 0 }),
+        ("rollback", _) => json!({ "generation": 1 }),
         ("can", _) => json!({ "from": "a", "to": "b", "service": "tcp/1" }),
         ("trust", &Method::POST) => json!({ "document": "AAAA" }),
         other => panic!("write a sample of the body of {other:?}"),
