@@ -30,8 +30,8 @@ macro_rules! corpora {
 }
 
 corpora! {
-    api_body bundle certificate chain conversation datagram frame host_packet hours map merge name packet policy_text
-    ports receipt request revocations seal selector slice split to_coordinator to_node token trust
+    api_body bundle certificate chain claims conversation datagram frame host_packet hours map merge name packet
+    policy_text ports receipt request revocations seal selector slice split to_coordinator to_node token trust
 }
 
 fn fuzz() -> PathBuf {

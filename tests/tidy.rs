@@ -102,6 +102,7 @@ fn pure_crates_name_no_io() {
 fn one_file_names_each_fenced_dependency() {
     let fences: BTreeMap<&str, &str> = [
         ("boringtun::", "node/engine/src/session.rs"),
+        ("openidconnect::", "coordinator/src/sso/oidc.rs"),
         ("serde_saphyr::", "coordinator/ctl/src/policy/import/manifest.rs"),
         ("sled::", "coordinator/src/store.rs"),
         ("toml_edit::", "acl/src/format.rs"),

@@ -177,10 +177,10 @@ impl<J: Journal> Running<J> {
                 let now = self.driver.clock.now();
                 let coordinator = &self.driver.coordinator;
                 let actor = coordinator.whose(&credential, now);
-                let judged = role.map(|role| coordinator.authorize(&credential, role, now));
+                let refusal = coordinator.authorize(&credential, role, now).err();
                 let used = coordinator.unrecorded_use(&credential, now);
                 // A caller that went away needs no answer.
-                let _ = answer.send((actor, judged.and_then(Result::err)));
+                let _ = answer.send((actor, refusal));
                 if let Some(id) = used {
                     self.handle(Command::KeyUsed { id, source })?;
                 }

@@ -23,7 +23,7 @@ pub(crate) enum Input {
     Authorize {
         credential: Credential,
         source: Option<IpAddr>,
-        role: Option<AdminRole>,
+        role: AdminRole,
         answer: oneshot::Sender<(Actor, Option<Refusal>)>,
     },
     /// A clean stop.
@@ -84,8 +84,7 @@ impl Engine {
         self.ask(|request, entropy| Command::Admin { request, credential, source, call, entropy }).await
     }
 
-    /// Who comes with this credential, and the refusal to answer with if that is not enough. Without a role, anybody
-    /// may.
+    /// Who comes with this credential, and the refusal to answer with if that is not enough.
     ///
     /// # Errors
     /// The process is stopping.
@@ -93,7 +92,7 @@ impl Engine {
         &self,
         credential: Credential,
         source: Option<IpAddr>,
-        role: Option<AdminRole>,
+        role: AdminRole,
     ) -> Result<(Actor, Option<Refusal>), Stopped> {
         let (answer, reply) = oneshot::channel();
         self.send(Input::Authorize { credential, source, role, answer }).await?;

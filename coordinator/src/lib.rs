@@ -10,6 +10,7 @@
 //! | [`boot`] | from a state directory to a coordinator |
 //! | [`api`], [`https`], [`socket`] | requests, by network and by unix socket |
 //! | [`control`], [`link`], [`tls`] | control links to nodes |
+//! | [`sso`] | sign-in at the company's identity providers |
 //! | [`init`], [`issuer`], [`backup`], [`serve`] | what the commands do |
 //!
 //! It is a library only so that tests can run a whole coordinator in their own process.
@@ -32,6 +33,7 @@ pub mod process;
 mod room;
 pub mod serve;
 pub mod socket;
+pub mod sso;
 pub mod state_dir;
 pub mod stop;
 pub mod store;

@@ -9,8 +9,9 @@ use crate::newest;
 use crate::session::Session;
 use crate::tls::{self, Believe};
 use anyhow::{Context as _, anyhow, bail};
-use bulkhead_identity::Trust;
+use bulkhead_identity::{Trust, TrustHash};
 use bulkhead_protocol::enrol::ApiError;
+use bulkhead_protocol::token::Token;
 use data_encoding::BASE64URL_NOPAD;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
@@ -38,7 +39,15 @@ pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Where the coordinator is, and whom to believe there.
 enum Route {
     Socket(PathBuf),
-    Tls { addresses: Vec<String>, believe: Believe },
+    Tls {
+        addresses: Vec<String>,
+        believe: Believe,
+    },
+    /// Coordinators under the trust document that follows the one with this hash; fetched when first needed.
+    Pinned {
+        addresses: Vec<String>,
+        pin: TrustHash,
+    },
 }
 
 /// A conversation with a coordinator; connects when first needed, and again when the connection was lost.
@@ -63,11 +72,15 @@ impl Client {
     /// Over TLS with the key of a session.
     pub(crate) fn session(session: &Session) -> Result<Self, Failure> {
         let mut client = Self::anonymous(&session.coordinators, Arc::new(session.verified_trust()?));
-        let bearer = Zeroizing::new(format!("Bearer {}", BASE64URL_NOPAD.encode(&session.key)));
-        let mut value = HeaderValue::from_str(&bearer).context("the session's key")?;
-        value.set_sensitive(true);
-        client.authorization = Some(value);
+        client.authorization = Some(bearer(&session.key)?);
         Ok(client)
+    }
+
+    /// Over TLS with an API key.
+    pub(crate) fn key(token: Token) -> Result<Self, Failure> {
+        let authorization = Some(bearer(token.secret.as_slice())?);
+        let route = Route::Pinned { addresses: token.coordinators, pin: token.trust };
+        Ok(Self { route, authorization, sender: None })
     }
 
     /// Over TLS to whoever answers, to ask for trust documents and nothing else.
@@ -163,6 +176,12 @@ impl Client {
     /// When operators changed the root since the trust document that we hold was made, the coordinator cannot be
     /// verified under it, and the newest one is looked for first.
     async fn connect_or_follow(&mut self) -> Result<SendRequest<Full<Bytes>>, Failure> {
+        if let Route::Pinned { addresses, pin } = &self.route {
+            // Boxed: fetching it is a connection too.
+            let trust = Arc::new(Box::pin(newest::pinned(addresses, *pin)).await?);
+            let believe = Believe::Coordinators(trust);
+            self.route = Route::Tls { addresses: addresses.clone(), believe };
+        }
         let failure = match self.connect().await {
             Ok(sender) => return Ok(sender),
             Err(failure) => failure,
@@ -199,6 +218,7 @@ impl Client {
                 }
                 Err(self.unreachable(last))
             }
+            Route::Pinned { .. } => Err(self.unreachable(anyhow!("whom to believe there is not known yet"))),
         }
     }
 
@@ -221,7 +241,7 @@ impl Client {
                 },
                 cause,
             },
-            Route::Tls { addresses, .. } => Failure::Unreachable {
+            Route::Tls { addresses, .. } | Route::Pinned { addresses, .. } => Failure::Unreachable {
                 place: addresses.join(", "),
                 help: "check that the coordinator runs and that TCP to it is open; traffic between nodes goes on \
                        without it"
@@ -230,6 +250,13 @@ impl Client {
             },
         }
     }
+}
+
+fn bearer(secret: &[u8]) -> Result<HeaderValue, Failure> {
+    let bearer = Zeroizing::new(format!("Bearer {}", BASE64URL_NOPAD.encode(secret)));
+    let mut value = HeaderValue::from_str(&bearer).context("the key")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 async fn within_connect_timeout<T>(reach: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

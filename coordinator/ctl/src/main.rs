@@ -1,6 +1,7 @@
 //! `bulkheadctl`: everything an administrator does, scriptable. A client of the coordinator's admin API; it holds
 //! no rule of its own, so nothing can be done here that the API would not also refuse.
 
+mod apikey;
 mod audit;
 mod client;
 mod command;
@@ -18,6 +19,7 @@ mod public_file;
 mod receipts;
 mod restore;
 mod revoke;
+mod role;
 mod screen;
 mod secret_file;
 mod session;
@@ -33,6 +35,7 @@ use crate::failure::Failure;
 use crate::screen::{Screen, remark};
 use crate::session::Session;
 use anyhow::Context as _;
+use bulkhead_protocol::token::{Token, TokenKind};
 use clap::Parser as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -69,13 +72,15 @@ fn main() -> ExitCode {
 
 async fn run(line: CommandLine) -> Result<(), Failure> {
     let screen = if line.json { Screen::Json } else { Screen::Text };
-    let place = Place { socket: line.socket, session: line.session };
+    let place = Place { socket: line.socket, key_file: line.key_file, session: line.session };
     match line.verb {
         Verb::Login(arguments) => login::login(&place.session_path()?, arguments, screen).await,
         Verb::Logout => login::logout(&place.session_path()?, screen).await,
         Verb::Whoami => login::whoami(&mut place.client()?, screen).await,
         Verb::Node(verb) => node::run(&mut place.client()?, verb, screen).await,
         Verb::Token(verb) => token::run(&mut place.client()?, verb, screen).await,
+        Verb::ApiKey(verb) => apikey::run(&mut place.client()?, verb, screen).await,
+        Verb::Role(verb) => role::run(&mut place.client()?, verb, screen).await,
         Verb::Policy(verb) => policy::run(&place, verb, screen).await,
         Verb::Trust(verb) => trust::run(&place, verb, screen).await,
         Verb::Audit(verb) => audit::run(&mut place.client()?, verb, screen).await,
@@ -88,6 +93,7 @@ async fn run(line: CommandLine) -> Result<(), Failure> {
 /// Where to find a coordinator: what the command line and the environment say about it.
 struct Place {
     socket: Option<PathBuf>,
+    key_file: Option<PathBuf>,
     session: Option<PathBuf>,
 }
 
@@ -104,10 +110,13 @@ impl Place {
         Client::socket(self.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))
     }
 
-    /// A socket that was named; else the session; else the socket of a coordinator on this host.
+    /// A socket that was named; else the API key; else the session; else the socket of a coordinator on this host.
     fn client(&self) -> Result<Client, Failure> {
         if let Some(socket) = &self.socket {
             return Ok(Client::socket(socket));
+        }
+        if let Some(path) = &self.key_file {
+            return Client::key(api_key(path)?);
         }
         let path = self.session_path()?;
         if let Some(session) = Session::load(&path)? {
@@ -121,5 +130,18 @@ impl Place {
             format!("not logged in: neither {} nor {DEFAULT_SOCKET} exists", path.display()),
             "bulkheadctl login --token-file FILE, or name the coordinator's socket with --socket PATH",
         ))
+    }
+}
+
+/// The key in a file, as `apikey create --out` wrote it.
+fn api_key(path: &Path) -> Result<Token, Failure> {
+    let text = secret_file::read(path)?;
+    let token = Token::parse(&text).with_context(|| format!("{} holds no API key", path.display()))?;
+    match token.kind {
+        TokenKind::ApiKey => Ok(token),
+        TokenKind::Join | TokenKind::Admin => Err(Failure::usage(
+            format!("{} holds a token of another kind", path.display()),
+            "make an API key: bulkheadctl apikey create NAME --role ROLE --out FILE",
+        )),
     }
 }

@@ -40,8 +40,6 @@ inline! {
     Base64Url => { "type": "string", "pattern": "^([A-Za-z0-9_-]{4})*([A-Za-z0-9_-]{2,3})?$" };
     /// An Ed25519 public key, in hexadecimal.
     Key => { "type": "string", "pattern": "^[0-9a-f]{64}$" };
-    /// A node's name.
-    NodeName => { "type": "string", "pattern": (NODE_NAME) };
     /// Labels, by key.
     Labels => {
         "type": "object",

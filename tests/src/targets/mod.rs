@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundle;
+mod claims;
 mod conversation;
 mod deployment;
 mod ip;
@@ -18,6 +19,7 @@ mod signed;
 mod wire;
 
 pub use bundle::{bundle, slice};
+pub use claims::claims;
 pub use conversation::conversation;
 pub use offload::{merge, split};
 pub use packets::{datagram, host_packet, packet};
@@ -36,6 +38,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("bundle", bundle),
     ("certificate", certificate),
     ("chain", chain),
+    ("claims", claims),
     ("conversation", conversation),
     ("datagram", datagram),
     ("frame", frame),

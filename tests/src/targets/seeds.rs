@@ -33,6 +33,7 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         "bundle" => bundles(),
         "certificate" => leaves(),
         "chain" => chains(),
+        "claims" => claims(),
         "conversation" => conversations(),
         "datagram" => datagrams(),
         "frame" => vec![
@@ -233,6 +234,31 @@ fn tokens() -> Vec<Seed> {
     let join = token(TokenKind::Join, &["bulkhead.acme.example:8443", "192.0.2.1:8443"]);
     let inside = BASE64URL_NOPAD.decode(join.strip_prefix(b"bulkhead1.").unwrap()).unwrap();
     vec![("join", join), ("admin", token(TokenKind::Admin, &["[2001:db8::1]:8443"])), ("inside", inside)]
+}
+
+fn claims() -> Vec<Seed> {
+    texts(&[
+        (
+            "person",
+            r#"{"iss":"https://idp.example","sub":"u-123","aud":"bulkhead","exp":2,"iat":1,"nonce":"n","name":"Ada","groups":["engineering","netops"],"amr":["pwd","mfa"]}"#,
+        ),
+        (
+            "kubernetes",
+            r#"{"iss":"https://idp.example","sub":"system:serviceaccount:shop:web","aud":["bulkhead"],"kubernetes.io":{"namespace":"shop","serviceaccount":{"name":"web","uid":"1-2"}},"nbf":1}"#,
+        ),
+        (
+            "github",
+            r#"{"iss":"https://idp.example","sub":"repo:acme/app:ref:refs/heads/main","repository":"acme/app","ref_protected":"true","run_attempt":3}"#,
+        ),
+        (
+            "overage",
+            r#"{"iss":"https://idp.example","sub":"u","_claim_names":{"groups":"src1"},"hasgroups":true}"#,
+        ),
+        (
+            "one_group",
+            r#"{"iss":"https://idp.example","sub":"u","groups":"all","preferred_username":"ada","email":"ada@acme.example"}"#,
+        ),
+    ])
 }
 
 fn api_bodies() -> Vec<Seed> {

@@ -2,11 +2,13 @@
 //!
 //! No secret is ever an argument: arguments are visible to every user of a machine.
 
+mod apikey;
 mod node;
 mod policy;
 mod token;
 mod trust;
 
+pub(crate) use apikey::{ApiKey, CreateApiKey, Role};
 pub(crate) use node::{LabelChange, Node, Revoke, SwitchOffloads};
 pub(crate) use policy::{
     About, Apply, Assert, Assertion, Can, Check, Confirm, Explain, Exposure, Format, Import, ImportK8s,
@@ -15,8 +17,9 @@ pub(crate) use policy::{
 pub(crate) use token::{CreateToken, Token};
 pub(crate) use trust::{Draft, NewRoot, Seal, SignIssuer, Trust, TrustApply, TrustSign, parse_public_key};
 
-use bulkhead_identity::{LabelKey, LabelValue};
-use clap::{Args, Parser, Subcommand};
+use crate::moment::parse_timestamp;
+use bulkhead_identity::{LabelKey, LabelValue, Timestamp};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -35,6 +38,15 @@ pub(crate) struct CommandLine {
     /// The session file that `login` writes [default: ~/.config/bulkhead/session.json].
     #[arg(long, global = true, env = "BULKHEADCTL_SESSION", value_name = "FILE")]
     pub(crate) session: Option<PathBuf>,
+    /// A file with an API key, which needs no login: what programs and CI jobs use.
+    #[arg(
+        long,
+        global = true,
+        env = "BULKHEADCTL_KEY_FILE",
+        value_name = "FILE",
+        conflicts_with = "session"
+    )]
+    pub(crate) key_file: Option<PathBuf>,
     /// Answer with JSON that names its schema.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -58,6 +70,12 @@ pub(crate) enum Verb {
     /// Join tokens, by which nodes enrol.
     #[command(subcommand)]
     Token(Token),
+    /// API keys, by which programs and people administer.
+    #[command(subcommand, name = "apikey")]
+    ApiKey(ApiKey),
+    /// Who may do what.
+    #[command(subcommand)]
+    Role(Role),
     /// The policy: who may talk to whom.
     #[command(subcommand)]
     Policy(Policy),
@@ -116,8 +134,39 @@ pub(crate) enum Audit {
         #[arg(short = 'n', long = "lines", default_value = "20", value_parser = clap::value_parser!(u32).range(..=10_000))]
         lines: u32,
     },
+    /// Print entries as one JSON document per line, for programs that collect them.
+    Export(ExportAudit),
     /// Have the coordinator check the whole chain of hashes on its disk.
     Verify,
+}
+
+/// `audit export`.
+#[derive(Args, Debug)]
+pub(crate) struct ExportAudit {
+    /// Only entries from this time on.
+    #[arg(long, value_name = "TIME", value_parser = parse_timestamp)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only entries before this time.
+    #[arg(long, value_name = "TIME", value_parser = parse_timestamp)]
+    pub(crate) until: Option<Timestamp>,
+    /// Only entries after this sequence number: how to go on where the last export ended.
+    #[arg(long, value_name = "SEQUENCE", default_value = "0")]
+    pub(crate) after: u64,
+    /// What a document looks like.
+    #[arg(long, default_value = "ocsf")]
+    pub(crate) format: ExportFormat,
+    /// Go on printing as entries arrive, until interrupted.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+/// What a document of `audit export` looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// An event of the Open Cybersecurity Schema Framework, version 1.8.
+    Ocsf,
+    /// An entry as the coordinator's API answers with it.
+    Native,
 }
 
 fn parse_label(text: &str) -> Result<(LabelKey, LabelValue), String> {

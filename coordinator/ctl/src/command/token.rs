@@ -43,7 +43,7 @@ pub(crate) struct CreateToken {
 }
 
 // The id becomes part of a request path, so nothing that means something there may be in it.
-fn parse_token_id(text: &str) -> Result<String, String> {
+pub(super) fn parse_token_id(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !text.is_empty() && text.len() <= 64 && text.chars().all(plain) {
         Ok(text.to_owned())

@@ -176,10 +176,11 @@ mod tests {
         });
 
         let server = Scripted::start(vec![http("200 OK", &current.to_string()), http("200 OK", &list)]);
-        let place = Place { socket: Some(server.socket()), session: None };
+        let place = Place { socket: Some(server.socket()), key_file: None, session: None };
         let online = Basis::of(&place, &About { at: Some(NOON), ..About::default() }).await.unwrap();
         let about = About { policy: Some(policy), nodes: Some(nodes), at: Some(NOON) };
-        let offline = Basis::of(&Place { socket: None, session: None }, &about).await.unwrap();
+        let offline =
+            Basis::of(&Place { socket: None, key_file: None, session: None }, &about).await.unwrap();
         assert_eq!((online.generation, offline.generation), (Some(7), None));
         assert_eq!(online.nodes, offline.nodes);
         assert_eq!(online.nodes.len(), 1);

@@ -1,4 +1,4 @@
-//! Administrators and what the store and the audit log say about secrets: S4, S11.
+//! Administrators, and what the store and the audit log say about secrets: S4, S11.
 
 use super::scene::{BOOTSTRAP, Scene, web_to_db};
 use crate::{API_KEY_LIFETIME, AdminCall, AdminRole, Class, Credential, Reply};
@@ -60,13 +60,14 @@ fn neither_store_nor_journal_nor_audit_log_holds_a_usable_secret() {
     let mut scene = Scene::new();
     let token = scene.token(CreateToken::default());
     let session = login(&mut scene, &BOOTSTRAP).ok().unwrap();
+    let api_key = super::keys::create(&mut scene, "ci", AdminRole::Admin).secret;
     let mut dump = minicbor::to_vec(scene.coordinator.state()).unwrap();
     for event in &scene.journal {
         dump.extend(minicbor::to_vec(event).unwrap());
         dump.extend(event.audit().detail.to_string().into_bytes());
         dump.extend(format!("{event:?}").into_bytes());
     }
-    for secret in [token.as_slice(), &session.key, &BOOTSTRAP] {
+    for secret in [token.as_slice(), &session.key, api_key.as_slice(), &BOOTSTRAP] {
         assert!(!dump.windows(secret.len()).any(|window| window == secret));
     }
 }

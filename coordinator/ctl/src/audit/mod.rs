@@ -1,6 +1,9 @@
 //! The journal, as the coordinator tells it: every change, who made it, and the hash that chains it to the one
 //! before.
 
+mod export;
+mod ocsf;
+
 use crate::client::Client;
 use crate::command;
 use crate::failure::Failure;
@@ -14,13 +17,14 @@ use std::time::Duration;
 
 /// Entries asked for at once.
 const PAGE: u64 = 1_000;
-/// How often `-f` asks for news.
+/// How often following asks for news.
 const POLL: Duration = Duration::from_millis(500);
 
 /// `audit …`.
 pub(crate) async fn run(client: &mut Client, verb: command::Audit, screen: Screen) -> Result<(), Failure> {
     match verb {
         command::Audit::Tail { follow, lines } => tail(client, lines, follow, screen).await,
+        command::Audit::Export(asked) => export::run(client, asked, screen).await,
         command::Audit::Verify => {
             let verified: AuditVerified = client.get("/api/v1/audit/verify").await.map_err(damaged)?;
             screen.answer("audit-verified", &verified, |verified| {
@@ -93,10 +97,11 @@ fn line(entry: &AuditEntry) -> String {
         None => plain(&entry.detail),
     };
     let line = format!(
-        "{:>6}  {}  {:<12}  {:<18}  {detail}",
+        "{:>6}  {}  {:<12}  {:<15}  {:<18}  {detail}",
         entry.sequence,
         moment::show(entry.time),
         entry.actor,
+        entry.source.map_or_else(|| "-".to_owned(), |source| source.to_string()),
         entry.event
     );
     format!("{}\n", printable(line.trim_end()))
@@ -121,6 +126,7 @@ mod tests {
             sequence: 7,
             time: Timestamp(1_796_126_400),
             actor: "root".into(),
+            source: None,
             event: "node-revoked".into(),
             detail: serde_json::json!({"name": "web", "reason": "lost\nlaptop \u{1b}[2J"}),
             hash: String::new(),

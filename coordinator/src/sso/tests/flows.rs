@@ -1,0 +1,261 @@
+//! Sign-ins from begin to end: what belongs together, what is good once, what a provider's no is.
+
+use super::provider::{Provider, REDIRECT, refuse};
+use super::sign_in;
+use crate::sso::claims::ClaimsError;
+use crate::sso::oidc::Callback;
+use crate::sso::sessions::{Session, Sessions};
+use crate::sso::{Providers, RefreshOutcome, RefreshToken, SsoError, refresher};
+use crate::state_dir::StateDir;
+use crate::stop::stop;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// A test that waits for an event fails after this.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn d4_a_code_of_one_provider_is_not_sent_to_another() {
+    let (ours, evil) = (Provider::start().await, Provider::start().await);
+    let providers = Providers::load(&[ours.config("acme"), evil.config("evil")]).unwrap();
+    let (_, attempt) = providers.authorize("evil", REDIRECT).await.unwrap();
+    let (honest_url, _) = providers.authorize("acme", REDIRECT).await.unwrap();
+    // The person agreed at acme; the browser is made to bring that code back to the attempt at evil.
+    let callback = Callback { state: Some(attempt.state().to_owned()), ..ours.agree(&honest_url) };
+    let refused = providers.finish(attempt, &callback).await.unwrap_err();
+    assert!(matches!(refused, SsoError::Callback(_)), "{refused}");
+    assert_eq!(evil.asked("/token"), 0, "the code was never told");
+}
+
+#[tokio::test]
+async fn d4_a_code_of_one_provider_is_worth_nothing_at_another() {
+    let (ours, evil) = (Provider::start().await, Provider::start().await);
+    let providers = Providers::load(&[ours.config("acme"), evil.config("evil")]).unwrap();
+    // Even where no answer names its issuer: code and verifier belong to one attempt.
+    for provider in [&ours, &evil] {
+        provider.behaviour().description["authorization_response_iss_parameter_supported"] = json!(false);
+    }
+    let (_, attempt) = providers.authorize("acme", REDIRECT).await.unwrap();
+    let (evil_url, _) = providers.authorize("evil", REDIRECT).await.unwrap();
+    let callback = Callback { state: Some(attempt.state().to_owned()), iss: None, ..evil.agree(&evil_url) };
+    let refused = providers.finish(attempt, &callback).await.unwrap_err();
+    assert!(refused.is_denied(), "{refused}");
+}
+
+#[tokio::test]
+async fn d4_a_provider_that_names_itself_must_do_so() {
+    let provider = Provider::start().await;
+    let providers = provider.providers();
+    let attempt = async |iss: Option<String>| {
+        let (url, attempt) = providers.authorize("acme", REDIRECT).await.unwrap();
+        providers.finish(attempt, &Callback { iss, ..provider.agree(&url) }).await
+    };
+    for other in [
+        None,
+        Some(String::new()),
+        Some(format!("{}/", provider.issuer)),
+        Some("https://evil.example".into()),
+    ] {
+        let refused = attempt(other.clone()).await.unwrap_err();
+        assert!(matches!(refused, SsoError::Callback(_)), "{other:?}: {refused}");
+    }
+    assert_eq!(provider.asked("/token"), 0);
+    attempt(Some(provider.issuer.clone())).await.unwrap();
+}
+
+#[tokio::test]
+async fn d5_a_code_is_good_once_and_only_with_its_verifier() {
+    let provider = Provider::start().await;
+    let providers = provider.providers();
+    let (url, attempt) = providers.authorize("acme", REDIRECT).await.unwrap();
+    let used = provider.agree(&url);
+    providers.finish(attempt, &used).await.unwrap();
+    let (_, other) = providers.authorize("acme", REDIRECT).await.unwrap();
+    let replayed = Callback { state: Some(other.state().to_owned()), ..used };
+    assert!(providers.finish(other, &replayed).await.unwrap_err().is_denied(), "a used code");
+
+    let (url, _) = providers.authorize("acme", REDIRECT).await.unwrap();
+    let (_, thief) = providers.authorize("acme", REDIRECT).await.unwrap();
+    let stolen = Callback { state: Some(thief.state().to_owned()), ..provider.agree(&url) };
+    assert!(providers.finish(thief, &stolen).await.unwrap_err().is_denied(), "a code without its verifier");
+}
+
+#[tokio::test]
+async fn d6_a_callback_without_the_state_of_its_attempt_is_refused() {
+    let provider = Provider::start().await;
+    let providers = provider.providers();
+    let (earlier, _) = providers.authorize("acme", REDIRECT).await.unwrap();
+    let replayed = provider.agree(&earlier).state;
+    for state in [None, Some(String::new()), Some("fixed".to_owned()), replayed] {
+        let (url, attempt) = providers.authorize("acme", REDIRECT).await.unwrap();
+        let refused =
+            providers.finish(attempt, &Callback { state, ..provider.agree(&url) }).await.unwrap_err();
+        assert!(matches!(refused, SsoError::Callback(_)), "{refused}");
+    }
+    assert_eq!(provider.asked("/token"), 0);
+}
+
+#[tokio::test]
+async fn a_person_who_does_not_agree_is_told_so_in_printable_words() {
+    let provider = Provider::start().await;
+    let providers = provider.providers();
+    let (url, attempt) = providers.authorize("acme", REDIRECT).await.unwrap();
+    let error = Some("access_denied".to_owned());
+    let callback =
+        Callback { code: None, error, error_description: Some("\u{1b}[2Jno".into()), ..provider.agree(&url) };
+    let refused = providers.finish(attempt, &callback).await.unwrap_err();
+    assert!(refused.is_denied());
+    assert_eq!(refused.to_string(), "the provider acme refused: access_denied \u{fffd}[2Jno");
+}
+
+#[tokio::test]
+async fn the_devices_flow_of_the_provider_waits_and_signs_in() {
+    let provider = Provider::start().await;
+    let providers = provider.providers();
+    let attempt = providers.device_begin("acme").await.unwrap();
+    assert_eq!(attempt.user_code(), "ABCD-EFGH");
+    let ada = providers.device_wait(attempt).await.unwrap();
+    assert_eq!((ada.claims.subject.as_str(), provider.asked("/token")), ("u-123", 2));
+
+    let without =
+        Providers::load(&[crate::sso::ProviderConfig { device_flow: false, ..provider.config("acme") }]);
+    assert!(matches!(without.unwrap().device_begin("acme").await, Err(SsoError::NoProvider(_))));
+}
+
+#[tokio::test]
+async fn a_hostile_begin_of_a_device_flow_is_refused() {
+    let provider = Provider::start().await;
+    let providers = provider.providers();
+    let hostile = [
+        ("verification_uri", json!("http://idp.example")),
+        ("verification_uri", json!("javascript:alert(1)")),
+        ("verification_uri_complete", json!("file:///etc/passwd")),
+        ("interval", json!(u64::MAX)),
+        ("user_code", json!("AB\u{1b}[2J")),
+    ];
+    for (name, value) in hostile {
+        let mut begin = json!({
+            "device_code": "d", "user_code": "A", "verification_uri": "https://idp.example/link", "expires_in": u64::MAX,
+        });
+        begin[name] = value;
+        provider.behaviour().reply =
+            Box::new(move |path, _| (path == "/device").then(|| axum::Json(&begin).into_response()));
+        let refused = providers.device_begin("acme").await.unwrap_err();
+        assert!(matches!(refused, SsoError::Misconfigured { .. }), "{name}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_tells_a_denial_from_silence() {
+    let provider = Provider::start().await;
+    let providers = provider.providers();
+    let token = sign_in(&provider, &providers).await.unwrap().refresh.unwrap();
+    provider.behaviour().person["groups"] = json!([]);
+    let renewed = providers.refresh("acme", "u-123", &token).await.unwrap();
+    assert!(renewed.claims.groups.is_empty());
+    let used = providers.refresh("acme", "u-123", &token).await.unwrap_err();
+    assert!(used.is_denied(), "{used}");
+
+    let next = renewed.refresh.unwrap();
+    let silences = ["invalid_client", "unauthorized_client", "server_error", "temporarily_unavailable"];
+    for error in silences {
+        provider.behaviour().reply = Box::new(move |path, _| (path == "/token").then(|| refuse(error)));
+        let silent = providers.refresh("acme", "u-123", &next).await.unwrap_err();
+        assert!(!silent.is_denied(), "{error}: {silent}");
+    }
+    for reply in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::NOT_FOUND, StatusCode::OK, StatusCode::FOUND]
+    {
+        provider.behaviour().reply =
+            Box::new(move |path, _| (path == "/token").then(|| (reply, "<html>").into_response()));
+        assert!(!providers.refresh("acme", "u-123", &next).await.unwrap_err().is_denied());
+    }
+    provider.behaviour().reply = Box::new(|_, _| None);
+    provider.behaviour().person["sub"] = "u-456".into();
+    let other = providers.refresh("acme", "u-123", &next).await.unwrap_err();
+    assert!(matches!(other, SsoError::Token(_)), "another person's answer is not a denial either: {other}");
+}
+
+#[tokio::test]
+async fn the_refresher_tells_what_changed_and_ends_what_is_denied() {
+    let provider = Provider::start().await;
+    let config =
+        crate::sso::ProviderConfig { refresh: Duration::from_millis(100), ..provider.config("acme") };
+    let providers = Arc::new(Providers::load(&[config]).unwrap());
+    let ada = sign_in(&provider, &providers).await.unwrap();
+    let state = StateDir::create(&provider.folder().join("state")).unwrap();
+    let sessions = Arc::new(Sessions::open(&state).unwrap());
+    let session = |token: RefreshToken| Session {
+        provider: "acme".into(),
+        issuer: provider.issuer.clone(),
+        subject: "u-123".into(),
+        refresh: token,
+    };
+    let (tell, mut told) = mpsc::channel(4);
+    let (stopper, stop) = stop();
+    let running = tokio::spawn(refresher::run(Arc::clone(&providers), Arc::clone(&sessions), tell, stop));
+    sessions.keep(&session(ada.refresh.unwrap()), Instant::now()).unwrap();
+    let mut hear = async || tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
+
+    let first = hear().await;
+    assert_eq!((first.issuer.as_str(), first.subject.as_str()), (provider.issuer.as_str(), "u-123"));
+    assert_eq!(first.outcome, RefreshOutcome::Claims(Box::new(ada.claims)));
+    provider.behaviour().person["groups"] = json!([]);
+    // The rotated token works, again and again.
+    let mut outcome = hear().await.outcome;
+    while matches!(&outcome, RefreshOutcome::Claims(claims) if !claims.groups.is_empty()) {
+        outcome = hear().await.outcome;
+    }
+    assert!(matches!(outcome, RefreshOutcome::Claims(_)));
+    provider.behaviour().refresh.clear();
+    while !matches!(outcome, RefreshOutcome::Denied(_)) {
+        outcome = hear().await.outcome;
+    }
+    assert_eq!(sessions.next_due(), None, "nobody is asked about any more");
+    stopper.stop();
+    tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_refresh_whose_groups_are_not_understood_changes_nothing() {
+    let provider = Provider::start().await;
+    let providers = provider.providers();
+    let token = sign_in(&provider, &providers).await.unwrap().refresh.unwrap();
+    provider.behaviour().person["groups"] = json!({ "too": "many" });
+    let refused = providers.refresh("acme", "u-123", &token).await.unwrap_err();
+    assert!(
+        matches!(refused, SsoError::Claims { source: ClaimsError::Groups(_), .. }) && !refused.is_denied()
+    );
+}
+
+#[test]
+fn providers_that_cannot_be_told_apart_are_refused() {
+    let config = |name: &str, issuer: &str, audience: Option<&str>| crate::sso::ProviderConfig {
+        name: name.to_owned(),
+        issuer: issuer.to_owned(),
+        client_id: None,
+        client_secret_file: None,
+        audience: audience.map(str::to_owned),
+        scopes: Vec::new(),
+        groups_claim: "groups".to_owned(),
+        device_flow: false,
+        ca: Some(std::path::PathBuf::from("/nonexistent")),
+        private_addresses: false,
+        refresh: Duration::from_secs(3600),
+    };
+    let (a, b) = ("https://a.example", "https://b.example");
+    for twins in
+        [[config("x", a, None), config("x", b, None)], [config("x", a, Some("u")), config("y", a, Some("u"))]]
+    {
+        assert!(Providers::load(&twins).unwrap_err().to_string().contains("two providers"));
+    }
+    for issuer in ["http://a.example", "a.example", "https://a.example?x", "https://u@a.example", ""] {
+        assert!(
+            format!("{:#}", Providers::load(&[config("x", issuer, None)]).unwrap_err()).contains("https"),
+            "{issuer}"
+        );
+    }
+}
