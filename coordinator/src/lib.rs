@@ -10,6 +10,7 @@
 //! | [`boot`] | from a state directory to a coordinator |
 //! | [`api`], [`https`], [`socket`] | requests, by network and by unix socket |
 //! | [`control`], [`link`], [`tls`] | control links to nodes |
+//! | [`web`] | pages for people who sign in |
 //! | [`init`], [`issuer`], [`backup`], [`serve`] | what the commands do |
 //!
 //! It is a library only so that tests can run a whole coordinator in their own process.
@@ -36,3 +37,4 @@ pub mod state_dir;
 pub mod stop;
 pub mod store;
 pub mod tls;
+pub mod web;
