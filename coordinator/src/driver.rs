@@ -188,7 +188,7 @@ impl<J: Journal> Running<J> {
             && let Err(full) = self.driver.journal.reserve()
         {
             tracing::error!(reason = %full, "change refused: no room for the journal");
-            self.perform.push(refusal(who, &full));
+            self.perform.extend(refusal(who, &full));
             return Ok(());
         }
         let now = self.driver.clock.now();

@@ -14,12 +14,19 @@ pub(crate) enum Writer {
     Request(RequestId),
     /// The node of a link.
     Link(ConnectionId),
+    /// Nobody waits for an answer: it is tried again by itself.
+    Nobody,
 }
 
 /// Who asks, if the command may write to the journal; reading goes on when the disk is full.
 pub(crate) fn writer(command: &Command) -> Option<Writer> {
     match command {
-        Command::EnrolFinish { request, .. } => Some(Writer::Request(*request)),
+        Command::EnrolFinish { request, .. }
+        | Command::SignInConfirm { request, .. }
+        // It makes an administrator's key when one is fetched.
+        | Command::SignInPoll { request, .. }
+        | Command::EnrolWorkload { request, .. } => Some(Writer::Request(*request)),
+        Command::Refreshed { .. } => Some(Writer::Nobody),
         Command::Admin { request, call, .. } => changes(call).then_some(Writer::Request(*request)),
         Command::Message { connection, message, .. } => match message.as_ref() {
             ToCoordinator::RenewFinish { .. } | ToCoordinator::Leave => Some(Writer::Link(*connection)),
@@ -35,6 +42,10 @@ pub(crate) fn writer(command: &Command) -> Option<Writer> {
         // into the room that is kept; not to tick would keep maps from nodes.
         Command::Tick
         | Command::EnrolBegin { .. }
+        | Command::SignInBegin { .. }
+        | Command::SignInLook { .. }
+        | Command::SignInPreview { .. }
+        | Command::SignInRefuse { .. }
         | Command::Connected { .. }
         | Command::Disconnected { .. } => None,
     }
@@ -49,6 +60,8 @@ fn changes(call: &AdminCall) -> bool {
         | AdminCall::OffloadsSwitch(..)
         | AdminCall::NodeRevoke(..)
         | AdminCall::NodeRemove(_)
+        | AdminCall::NodeApprove(_)
+        | AdminCall::NodeReject(..)
         | AdminCall::TokenCreate(_)
         | AdminCall::TokenRevoke(_)
         | AdminCall::PolicyApply(_)
@@ -59,6 +72,7 @@ fn changes(call: &AdminCall) -> bool {
         AdminCall::WhoAmI
         | AdminCall::NodeList
         | AdminCall::NodeShow(_)
+        | AdminCall::PendingList
         | AdminCall::OffloadsShow
         | AdminCall::RevokeStatus(_)
         | AdminCall::TokenList
@@ -73,8 +87,9 @@ fn changes(call: &AdminCall) -> bool {
 }
 
 /// What to answer instead of the change.
-pub(crate) fn refusal(who: Writer, full: &JournalError) -> Effect {
+pub(crate) fn refusal(who: Writer, full: &JournalError) -> Option<Effect> {
     match who {
+        Writer::Nobody => None,
         Writer::Request(id) => {
             let refusal = Refusal {
                 class: Class::Unavailable,
@@ -83,14 +98,14 @@ pub(crate) fn refusal(who: Writer, full: &JournalError) -> Effect {
                 help: Some("free space on the coordinator's disk and try again; reading goes on".to_owned()),
                 diagnostics: Vec::new(),
             };
-            Effect::Reply(id, Box::new(Reply::Refused(refusal)))
+            Some(Effect::Reply(id, Box::new(Reply::Refused(refusal))))
         }
         Writer::Link(connection) => {
             let refused = ToNode::Refused {
                 what: "change".to_owned(),
                 why: "the coordinator's disk is full".to_owned(),
             };
-            Effect::Send(connection, Arc::new(refused))
+            Some(Effect::Send(connection, Arc::new(refused)))
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::coordinator::Coordinator;
 use crate::effect::{Effects, Reply};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Change};
+use crate::person::Person;
 use crate::refusal::{Class, Refusal};
 use bulkhead_identity::{Now, Timestamp};
 use bulkhead_protocol::admin::{Login, Session, WhoAmI};
@@ -29,6 +30,12 @@ pub enum AdminRole {
     /// Everything but what only the host's root may.
     #[n(0)]
     Admin,
+    /// Reads everything but secrets.
+    #[n(1)]
+    Viewer,
+    /// Viewer, and nodes and tokens.
+    #[n(2)]
+    Operator,
 }
 
 impl AdminRole {
@@ -37,13 +44,18 @@ impl AdminRole {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
         }
     }
 
     /// Whether whoever has this role has what `needed` has.
     fn covers(self, needed: Self) -> bool {
         match (self, needed) {
-            (Self::Admin, Self::Admin) => true,
+            (Self::Admin, _)
+            | (Self::Operator, Self::Operator | Self::Viewer)
+            | (Self::Viewer, Self::Viewer) => true,
+            (Self::Operator, Self::Admin) | (Self::Viewer, Self::Operator | Self::Admin) => false,
         }
     }
 }
@@ -69,11 +81,16 @@ pub struct ApiKey {
     /// Until when.
     #[n(5)]
     pub expires: Timestamp,
+    /// Of the person who signed in for it; it goes with the person's right.
+    #[cbor(n(10), default)]
+    pub person: Option<Person>,
 }
 
 impl ApiKey {
     pub(crate) fn audit(&self) -> Value {
-        json!({ "id": self.id, "name": self.name, "role": self.role.as_str(), "expires": self.expires })
+        json!({ "id": self.id, "name": self.name, "role": self.role.as_str(), "expires": self.expires,
+                "issuer": self.person.as_ref().map(|person| &person.issuer),
+                "subject": self.person.as_ref().map(|person| &person.subject) })
     }
 }
 
@@ -134,6 +151,7 @@ impl Coordinator {
             role: AdminRole::Admin,
             created: now.wall,
             expires: now.wall.plus(API_KEY_LIFETIME),
+            person: None,
         };
         let expires = key.expires;
         self.commit(Actor::Admin { name: name.clone() }, Change::SessionOpened { key }, now, effects)?;
@@ -163,9 +181,11 @@ impl Coordinator {
         Reply::WhoAmI(WhoAmI {
             user: match actor {
                 Actor::Admin { name } => name.clone(),
-                Actor::Root { .. } | Actor::System | Actor::Node(_) | Actor::JoinToken { .. } => {
-                    actor.to_string()
-                }
+                Actor::Root { .. }
+                | Actor::System
+                | Actor::Node(_)
+                | Actor::JoinToken { .. }
+                | Actor::Person { .. } => actor.to_string(),
             },
             role: AdminRole::Admin.as_str().to_owned(),
             trust_domain: self.config.trust.document().trust_domain.to_string(),

@@ -1,12 +1,14 @@
 //! What the rim asks of the coordinator. Everything that the outside may say is parsed before it comes here;
 //! randomness and time come along, so that the same commands always have the same effects.
 
-use crate::{Entropy, Proposal};
+use crate::{Claims, Entropy, Proposal};
 use bulkhead_identity::{CertificateRequest, NodeName, VerifiedIdentity};
 use bulkhead_protocol::admin::{
-    Can, Confirm, CreateToken, Login, Revoke, Rollback, SetLabels, SetSeal, SwitchOffloads, TrustApply,
+    Can, Confirm, CreateToken, Login, Reject, Revoke, Rollback, SetLabels, SetSeal, SwitchOffloads,
+    TrustApply,
 };
 use bulkhead_protocol::control::ToCoordinator;
+use minicbor::{Decode, Encode};
 use std::net::{IpAddr, SocketAddr};
 use zeroize::Zeroizing;
 
@@ -70,6 +72,100 @@ pub enum Command {
         /// The link.
         connection: ConnectionId,
     },
+    /// Somebody at a machine wants to sign in at a provider: answered by
+    /// [`Reply::SignInBegun`](crate::Reply::SignInBegun).
+    SignInBegin {
+        /// Whom to answer.
+        request: RequestId,
+        /// Address that asks: shown to whoever confirms, and for the fairness of the table of sign-ins.
+        source: IpAddr,
+        /// What for.
+        purpose: Purpose,
+        /// Makes the codes.
+        entropy: Entropy,
+    },
+    /// Somebody typed a user code: answered by [`Reply::SignIn`](crate::Reply::SignIn).
+    SignInLook {
+        /// Whom to answer.
+        request: RequestId,
+        /// As typed.
+        user_code: String,
+        /// Address of the browser: wrong codes are counted.
+        source: IpAddr,
+    },
+    /// What would confirming do? Changes nothing: answered by
+    /// [`Reply::SignInPreview`](crate::Reply::SignInPreview).
+    SignInPreview {
+        /// Whom to answer.
+        request: RequestId,
+        /// As typed.
+        user_code: String,
+        /// Of whoever would confirm.
+        claims: Box<Claims>,
+        /// Address of the browser: wrong codes are counted.
+        source: IpAddr,
+    },
+    /// A person confirms: answered by [`Reply::SignInDone`](crate::Reply::SignInDone).
+    SignInConfirm {
+        /// Whom to answer.
+        request: RequestId,
+        /// As typed.
+        user_code: String,
+        /// Of whoever confirms, verified.
+        claims: Box<Claims>,
+        /// How the person confirmed.
+        road: Road,
+        /// Address of the browser: wrong codes are counted.
+        source: IpAddr,
+        /// Makes the certificate's serial number.
+        entropy: Entropy,
+    },
+    /// A person says that the machine is not theirs: answered by [`Reply::Done`](crate::Reply::Done).
+    SignInRefuse {
+        /// Whom to answer.
+        request: RequestId,
+        /// As typed.
+        user_code: String,
+        /// Address of the browser: wrong codes are counted.
+        source: IpAddr,
+    },
+    /// A machine asks how far its sign-in is: answered by [`Reply::SignInState`](crate::Reply::SignInState).
+    SignInPoll {
+        /// Whom to answer.
+        request: RequestId,
+        /// What `SignInBegun` gave it.
+        device_code: Zeroizing<Vec<u8>>,
+        /// Makes an administrator's key when it is fetched.
+        entropy: Entropy,
+    },
+    /// A workload showed a token that the rim verified: answered by [`Reply::Enrolled`](crate::Reply::Enrolled).
+    EnrolWorkload {
+        /// Whom to answer.
+        request: RequestId,
+        /// What `EnrolBegun` named.
+        enrolment: String,
+        /// Keys and proofs, decoded from the body.
+        certificate_request: Box<CertificateRequest>,
+        /// Of the workload.
+        claims: Box<Claims>,
+        /// Wanted name.
+        name: Option<String>,
+        /// Address that asks.
+        source: IpAddr,
+        /// Makes the certificate's serial number.
+        entropy: Entropy,
+    },
+    /// A provider was asked about a person again. No answer.
+    Refreshed {
+        /// Who vouches.
+        issuer: String,
+        /// For whom.
+        subject: String,
+        /// What it said.
+        outcome: RefreshOutcome,
+        /// Makes serial numbers.
+        entropy: Entropy,
+    },
     /// An administrator's call: answered by the [`Reply`](crate::Reply) that fits, or `Refused`.
     Admin {
         /// Whom to answer.
@@ -85,6 +181,41 @@ pub enum Command {
     },
     /// Time passed. Due at [`Coordinator::next_timeout`](crate::Coordinator::next_timeout), harmless at any other time.
     Tick,
+}
+
+/// What somebody signs in for.
+pub enum Purpose {
+    /// This machine is to be a node.
+    Enrol {
+        /// What `EnrolBegun` named.
+        enrolment: String,
+        /// Keys and proofs, decoded from the body.
+        certificate_request: Box<CertificateRequest>,
+        /// Wanted name; none: the name that the node has already.
+        name: Option<String>,
+    },
+    /// An administrator's session.
+    Login,
+}
+
+/// How a person confirmed a sign-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Road {
+    /// On our page, which showed the machine and its match code.
+    #[n(0)]
+    Page,
+    /// At the provider's own device flow, which shows neither: an administrator has to approve.
+    #[n(1)]
+    ProviderDevice,
+}
+
+/// What a provider said of a person when it was asked again.
+pub enum RefreshOutcome {
+    /// What it says now.
+    Claims(Box<Claims>),
+    /// It no longer vouches for the person.
+    Denied(String),
 }
 
 /// With what right an administrator calls.
@@ -123,6 +254,12 @@ pub enum AdminCall {
     NodeRemove(NodeName),
     /// `Reply::Offloads`.
     OffloadsShow,
+    /// Nodes that wait for an administrator: `Reply::Pending`.
+    PendingList,
+    /// Make a pending node a node: `Reply::Node`.
+    NodeApprove(NodeName),
+    /// Refuse a pending node: `Reply::Done`.
+    NodeReject(NodeName, Reject),
     /// Of one node, or of every node: `Reply::Offloads`.
     OffloadsSwitch(Option<NodeName>, SwitchOffloads),
     /// Receipts of the revocation that made this epoch: `Reply::Revocation`.

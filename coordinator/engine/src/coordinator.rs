@@ -3,23 +3,27 @@
 
 use crate::admins::AdminRole;
 use crate::asks::Asks;
-use crate::command::{AdminCall, Command, Credential, RequestId};
+use crate::command::{AdminCall, Command, Credential, RequestId, Road};
 use crate::conversation::Arrival;
 use crate::effect::{Effect, Effects, Reply};
 use crate::enforce::in_force;
-use crate::enrol::{Finish, Pending};
+use crate::enrol::{Challenges, Finish};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Change, Event};
 use crate::links::Links;
 use crate::lockout::Caller;
 use crate::maps::Maps;
+use crate::person::Person;
 use crate::reach::Reach;
 use crate::receipts::Receipts;
 use crate::refusal::{Class, Refusal};
 use crate::reissue::Reissue;
+use crate::rules::Rules;
+use crate::signin::{Confirmer, SignIns};
 use crate::slices::Slices;
 use crate::state::State;
 use crate::timing::{RETRY_INTERVAL, TICK_INTERVAL};
+use crate::workload::Workload;
 use bulkhead_acl::{Classes, Subject};
 use bulkhead_identity::{Epoch, IdentityKey, Issuer, NodeName, Now, Revocations, Timestamp, Trust};
 use bulkhead_protocol::admin::NodeList;
@@ -51,6 +55,10 @@ pub struct Config {
     pub port: u16,
     /// Offloads that every node leaves off, whatever administrators say.
     pub offloads_off: Offloads,
+    /// Who may enrol and administer by the word of a provider.
+    pub rules: Rules,
+    /// Where browsers reach the pages, without a path; `None`: nobody signs in.
+    pub web: Option<String>,
 }
 
 /// The coordinator of one deployment.
@@ -59,7 +67,8 @@ pub struct Coordinator {
     pub(crate) state: State,
     pub(crate) links: Links,
     pub(crate) receipts: Receipts,
-    pub(crate) pending: Pending,
+    pub(crate) challenges: Challenges,
+    pub(crate) sign_ins: SignIns,
     pub(crate) reach: Reach,
     pub(crate) slices: Slices,
     pub(crate) maps: Maps,
@@ -105,7 +114,8 @@ impl Coordinator {
             state,
             links: Links::default(),
             receipts: Receipts::default(),
-            pending: Pending::default(),
+            challenges: Challenges::default(),
+            sign_ins: SignIns::default(),
             reach: Reach::new(rules, now.wall),
             slices,
             maps: Maps::starting(now),
@@ -144,6 +154,46 @@ impl Coordinator {
                 };
                 let answer = self.enrol_finish(&finish, now, &mut effects);
                 effects.answer(request, answer);
+            }
+            Command::SignInBegin { request, source, purpose, entropy } => {
+                effects.answer(request, self.sign_in_begin(source, purpose, &entropy, now));
+            }
+            Command::SignInLook { request, user_code, source } => {
+                effects.answer(request, self.sign_in_look(&user_code, source, now));
+            }
+            Command::SignInPreview { request, user_code, claims, source } => {
+                let confirmer = Confirmer { claims: &claims, road: Road::Page, source };
+                effects.answer(request, self.sign_in_preview(&user_code, &confirmer, now));
+            }
+            Command::SignInConfirm { request, user_code, claims, road, source, entropy } => {
+                let confirmer = Confirmer { claims: &claims, road, source };
+                let answer = self.sign_in_confirm(&user_code, &confirmer, &entropy, now, &mut effects);
+                effects.answer(request, answer);
+            }
+            Command::SignInRefuse { request, user_code, source } => {
+                effects.answer(request, self.sign_in_refuse(&user_code, source, now));
+            }
+            Command::SignInPoll { request, device_code, entropy } => {
+                let answer = self.sign_in_poll(&device_code, &entropy, now, &mut effects);
+                effects.answer(request, answer);
+            }
+            Command::EnrolWorkload {
+                request, enrolment, certificate_request, claims, name, entropy, ..
+            } => {
+                let workload = Workload {
+                    enrolment: &enrolment,
+                    request: &certificate_request,
+                    claims: &claims,
+                    name: name.as_deref(),
+                    entropy: &entropy,
+                };
+                let answer = self.enrol_workload(&workload, now, &mut effects);
+                effects.answer(request, answer);
+            }
+            Command::Refreshed { issuer, subject, outcome, entropy } => {
+                let person = Person { issuer, subject };
+                // Nobody waits for an answer: what could not be done now is asked again at the next refresh.
+                let _ = self.refreshed(&person, outcome, &entropy, now, &mut effects);
             }
             Command::Connected { connection, identity, observed } => {
                 self.connected(connection, &identity, observed, now, &mut effects);
@@ -190,6 +240,9 @@ impl Coordinator {
             AdminCall::NodeSeal(name, seal) => self.node_seal(actor, (&name, &seal), entropy, now, effects),
             AdminCall::NodeRevoke(name, revoke) => self.node_revoke(actor, &name, revoke, now, effects),
             AdminCall::NodeRemove(name) => self.node_remove(actor, &name, now, effects),
+            AdminCall::PendingList => Ok(self.pending_list()),
+            AdminCall::NodeApprove(name) => self.node_approve(actor, &name, entropy, now, effects),
+            AdminCall::NodeReject(name, reject) => self.node_reject(actor, &name, reject, now, effects),
             AdminCall::OffloadsShow => Ok(self.offloads_show()),
             AdminCall::OffloadsSwitch(name, switch) => {
                 self.offloads_switch(actor, (name, switch), now, effects)
@@ -226,7 +279,10 @@ impl Coordinator {
 
     fn tick(&mut self, now: Now, effects: &mut Effects) {
         self.ticked = Some(now.mono);
-        self.pending.expire(now);
+        self.challenges.expire(|open| open.is_over(now));
+        self.expire_sign_ins(now);
+        // What the journal has no room for now ends at a later tick.
+        let _ = self.expire_pending(now, effects);
         self.end_asks(now, effects);
         // A failure here repeats at the next tick, and shows until then.
         self.stuck = self.expire_confirmation(now, effects).err().map(|refusal| refusal.message);

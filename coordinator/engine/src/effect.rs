@@ -1,13 +1,15 @@
 //! What the rim has to do. Order is the promise: every `Persist` of a command comes before its first `Reply`,
 //! `Send` or `Close`; the rim syncs the former before it performs the latter.
 
+use crate::signin::{Preview, SignInOutcome, SignInView};
 use crate::{ConnectionId, Event, Refusal, RequestId};
 use bulkhead_protocol::admin::{
     AckStatus, Applied, CanAnswer, CheckReport, CreatedToken, LiveFlows, Node, NodeList, OffloadsOff,
-    PolicyCurrent, PolicyHistory, RevokeStatus, Session, TokenList, TrustView, WhoAmI,
+    PendingList, PolicyCurrent, PolicyHistory, RevokeStatus, Session, TokenList, TrustView, WhoAmI,
 };
 use bulkhead_protocol::control::ToNode;
 use bulkhead_protocol::enrol::{BeginResponse, FinishResponse};
+use bulkhead_protocol::signin::{DeviceAuthorization, PollState};
 use std::sync::Arc;
 
 /// One thing for the rim to do.
@@ -77,6 +79,18 @@ pub enum Reply {
     EnrolBegun(BeginResponse),
     /// The node exists; here is its certificate.
     Enrolled(FinishResponse),
+    /// What to show to whoever is to confirm.
+    SignInBegun(DeviceAuthorization),
+    /// What a user code stands for.
+    SignIn(SignInView),
+    /// What confirming would do.
+    SignInPreview(Preview),
+    /// A person confirmed.
+    SignInDone(SignInOutcome),
+    /// How far a sign-in is.
+    SignInState(PollState),
+    /// Nodes that wait for an administrator.
+    Pending(PendingList),
     /// A key for further calls.
     Session(Session),
     /// Who the caller is.

@@ -1,6 +1,7 @@
 //! Randomness as an argument. One draw of 32 bytes by the rim makes every secret, id and serial number of one
 //! command, each under its own name, so that none tells anything about another.
 
+use bulkhead_identity::NodeName;
 use bulkhead_identity::certificate::Serial;
 use data_encoding::HEXLOWER;
 use ring::hmac;
@@ -28,6 +29,11 @@ impl Entropy {
     /// A public id of `bytes` bytes, in hex.
     pub(crate) fn id(&self, purpose: &str, bytes: usize) -> String {
         HEXLOWER.encode(&self.derive(purpose)[..bytes])
+    }
+
+    /// [`Self::serial`], for one of several nodes.
+    pub(crate) fn serial_of(&self, name: &NodeName) -> Serial {
+        Self(self.derive(&format!("node {name}"))).serial()
     }
 
     /// A certificate's serial number: 127 random bits, top bit clear (RFC 5280, section 4.1.2.2), never zero.

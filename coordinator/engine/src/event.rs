@@ -2,15 +2,19 @@
 //! never inputs to be decided again, so replay needs no keys and gives the same state for ever. It carries no
 //! secret: only hashes of tokens, keys and the bootstrap secret (S4).
 
-use crate::admins::ApiKey;
+use crate::admins::{AdminRole, ApiKey};
+use crate::pending::PendingRecord;
+use crate::person::{Person, who};
 use crate::policy::PolicyRecord;
 use crate::registry::{Certified, NodeRecord};
 use crate::revoke::{Audience, RevocationStep};
+use crate::sessions::SignedIn;
 use crate::tokens::TokenRecord;
 use bulkhead_identity::{
     Generation, KeyBinding, Labels, NodeName, Seal, Timestamp, TrustHash, TunnelPublicKey,
 };
 use bulkhead_protocol::offload::Offloads;
+use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 /// Who caused an event.
@@ -43,6 +47,19 @@ pub enum Actor {
         #[n(0)]
         id: String,
     },
+    /// A person, or a workload, whom a provider vouched for.
+    #[n(8)]
+    Person {
+        /// The provider, as the configuration calls it.
+        #[n(0)]
+        provider: String,
+        /// Who it is.
+        #[n(1)]
+        person: Person,
+        /// What the provider called the person.
+        #[n(2)]
+        name: String,
+    },
 }
 
 impl std::fmt::Display for Actor {
@@ -53,6 +70,9 @@ impl std::fmt::Display for Actor {
             Self::Admin { name } => write!(f, "admin:{name}"),
             Self::Node(name) => write!(f, "node:{name}"),
             Self::JoinToken { id } => write!(f, "token:{id}"),
+            Self::Person { provider, person, name } => {
+                write!(f, "person:{}", who(provider, &person.subject, name))
+            }
         }
     }
 }
@@ -242,6 +262,101 @@ pub enum Change {
         #[n(0)]
         revocation: RevocationStep,
     },
+    /// A person signed in for a machine that now waits for an administrator.
+    #[n(30)]
+    NodePending {
+        /// What it will be.
+        #[n(0)]
+        pending: Box<PendingRecord>,
+        /// SHA-256 of its device code.
+        #[n(1)]
+        device: ByteArray<32>,
+    },
+    /// A machine waits no longer: an administrator refused it, its person lost the right, or nobody came.
+    #[n(31)]
+    PendingEnded {
+        /// The name that it would have had.
+        #[n(0)]
+        name: NodeName,
+        /// Why.
+        #[n(1)]
+        reason: String,
+    },
+    /// An administrator made a node of a machine that waited.
+    #[n(32)]
+    NodeApproved {
+        /// The node, with its certificate.
+        #[n(0)]
+        node: Box<NodeRecord>,
+    },
+    /// A person signed in for a machine, which is a node.
+    #[n(33)]
+    PersonEnrolled {
+        /// The node, with its owner and its certificate.
+        #[n(0)]
+        node: Box<NodeRecord>,
+        /// SHA-256 of its device code.
+        #[n(1)]
+        device: ByteArray<32>,
+    },
+    /// A workload showed its platform's token and is a node.
+    #[n(34)]
+    WorkloadEnrolled {
+        /// The provider, as the configuration calls it.
+        #[n(0)]
+        provider: String,
+        /// Who vouches, and for what.
+        #[n(1)]
+        workload: Person,
+        /// The node, with its certificate.
+        #[n(2)]
+        node: Box<NodeRecord>,
+    },
+    /// What a person's node is follows again from what the provider says: after another sign-in, or because the
+    /// provider said something else when it was asked again.
+    #[n(35)]
+    NodeSignedIn {
+        /// Owner, labels and certificate from now on.
+        #[n(0)]
+        signed_in: Box<SignedIn>,
+        /// Present when the labels changed: the certificate with the old ones ends.
+        #[n(1)]
+        revocation: Option<RevocationStep>,
+    },
+    /// A provider still vouches for a person.
+    #[n(36)]
+    PersonRefreshed {
+        /// Whom.
+        #[n(0)]
+        person: Person,
+        /// What it calls the person now.
+        #[n(1)]
+        name: String,
+        /// Until when the person's nodes are renewed; `None`: the rules grant no nodes any more, and each that there
+        /// is has an event of its own.
+        #[n(2)]
+        session_until: Option<Timestamp>,
+        /// What the person's administrator keys permit; `None`: they end.
+        #[n(3)]
+        administrator: Option<AdminRole>,
+    },
+    /// A provider no longer vouches for a person: nodes are not renewed, and administrator keys end.
+    #[n(37)]
+    PersonDenied {
+        /// Whom.
+        #[n(0)]
+        person: Person,
+        /// In the provider's words.
+        #[n(1)]
+        reason: String,
+    },
+    /// A person signed in as an administrator.
+    #[n(38)]
+    AdministratorSignedIn {
+        /// All but its secret.
+        #[n(0)]
+        key: ApiKey,
+    },
 }
 
 impl Event {
@@ -262,7 +377,9 @@ impl Change {
     /// The revocation list that this change makes.
     pub(crate) fn revocation(&self) -> Option<&RevocationStep> {
         match self {
-            Self::NodeRenewed { revocation, .. } => revocation.as_ref(),
+            Self::NodeRenewed { revocation, .. } | Self::NodeSignedIn { revocation, .. } => {
+                revocation.as_ref()
+            }
             Self::NodeRelabelled { revocation, .. }
             | Self::NodeRevoked { revocation, .. }
             | Self::RestoreAccepted { revocation, .. }
@@ -277,6 +394,14 @@ impl Change {
             | Self::OffloadsSwitched { .. }
             | Self::SessionOpened { .. }
             | Self::SessionClosed { .. }
+            | Self::NodePending { .. }
+            | Self::PendingEnded { .. }
+            | Self::NodeApproved { .. }
+            | Self::PersonEnrolled { .. }
+            | Self::WorkloadEnrolled { .. }
+            | Self::PersonRefreshed { .. }
+            | Self::PersonDenied { .. }
+            | Self::AdministratorSignedIn { .. }
             | Self::Restored
             | Self::TrustUpdated { .. } => None,
         }

@@ -50,6 +50,12 @@ impl Coordinator {
         let revocation = self.next_revocations(Stride::Next, now, |refused| refused.add_serial(&old))?;
         let change = Change::NodeRelabelled { name: name.clone(), labels, certificate, revocation, seal };
         self.commit(actor, change, now, effects)?;
+        self.spread_labels(name, now, effects);
+        Ok(Reply::Node(self.node_view(self.state.node(name)?)))
+    }
+
+    /// Tells everybody of a node whose labels were changed by a certificate and a revocation list.
+    pub(crate) fn spread_labels(&mut self, name: &NodeName, now: Now, effects: &mut Effects) {
         self.receipts.track_epoch(self.state.revoked.epoch);
         // Those who could talk to it, and those who now may.
         self.mark_peers(name);
@@ -60,6 +66,5 @@ impl Coordinator {
         self.send_slice_of(name, effects);
         self.flush_maps(now, effects);
         self.push_revocations(effects, |_| true);
-        Ok(Reply::Node(self.node_view(self.state.node(name)?)))
     }
 }

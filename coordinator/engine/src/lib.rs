@@ -27,7 +27,10 @@ mod label;
 mod links;
 mod lockout;
 mod maps;
+mod newcomer;
 mod offloads;
+mod pending;
+mod person;
 mod policy;
 mod proposal;
 mod reach;
@@ -38,27 +41,42 @@ mod reissue;
 mod renew;
 mod restore;
 mod revoke;
+mod rules;
 mod seal;
+mod sessions;
 mod sign;
+mod signin;
 mod slices;
 mod state;
 mod timing;
 mod tokens;
 mod trust;
+mod waiting;
+mod workload;
 
 pub use admins::{API_KEY_LIFETIME, AdminRole, ApiKey};
 pub use audit::AuditView;
-pub use command::{AdminCall, Command, ConnectionId, Credential, RequestId};
+pub use command::{AdminCall, Command, ConnectionId, Credential, Purpose, RefreshOutcome, RequestId, Road};
 pub use confirm::Confirmation;
 pub use coordinator::{Config, Coordinator, StartError};
 pub use effect::{CloseReason, Effect, Reply};
 pub use entropy::Entropy;
 pub use event::{Actor, Change, Event};
+pub use pending::PendingRecord;
+pub use person::{
+    Claims, MAX_CLAIM_BYTES, MAX_CLAIM_VALUES, MAX_GROUPS, MAX_ISSUER_BYTES, MAX_OTHER_CLAIMS,
+    MAX_PERSON_NAME_BYTES, MAX_SUBJECT_BYTES, Owner, Person,
+};
 pub use policy::PolicyRecord;
 pub use proposal::Proposal;
 pub use refusal::{Class, Refusal};
 pub use registry::{Certified, NodeRecord, NodeState};
 pub use revoke::{Audience, RevocationStep};
+pub use rules::{
+    AdminGrant, AdminRule, EnrolRule, Grant, MAX_RULES, PERSON_CERTIFICATE_LIFETIME, PERSON_SESSION, Rules,
+    Who,
+};
+pub use signin::{Preview, SignInOutcome, SignInPurpose, SignInView};
 pub use state::{ReplayError, State};
 pub use tokens::TokenRecord;
 pub use trust::TrustRecord;

@@ -2,6 +2,8 @@
 //! time; a revoked node keeps all of them until it is removed, and its identity key never comes back (L15).
 
 use crate::coordinator::Coordinator;
+use crate::pending::PendingRecord;
+use crate::person::{Owner, Person};
 use crate::refusal::{Class, Refusal};
 use crate::seal::{require_seal, seal_for};
 use crate::state::State;
@@ -16,6 +18,7 @@ use bulkhead_protocol::offload::Offloads;
 use minicbor::{Decode, Encode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A certificate as the registry holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -91,6 +94,12 @@ pub struct NodeRecord {
     /// By an administrator, for this node alone.
     #[cbor(n(12), default)]
     pub offloads_off: Offloads,
+    /// Whose it is, when somebody signed in for it.
+    #[cbor(n(13), default)]
+    pub owner: Option<Owner>,
+    /// Of its certificates, when a rule set it.
+    #[cbor(n(14), default)]
+    pub lifetime: Option<Duration>,
 }
 
 impl NodeRecord {
@@ -113,11 +122,29 @@ impl NodeRecord {
             addresses: self.addresses,
             labels: &self.labels,
             seal: self.seal.as_ref(),
+            lifetime: self.lifetime,
+            // Once the session is over, what it has runs out, and nothing lasts longer.
+            ends: self.owner.as_ref().map(|owner| owner.session_until.max(self.certificate.not_after)),
         }
     }
 
-    pub(crate) fn audit(&self, token: &str) -> Value {
-        json!({ "name": self.name, "token": token, "labels": self.labels, "ipv4": self.addresses.v4,
+    pub(crate) fn unique(&self) -> Unique<'_> {
+        Unique {
+            name: &self.name,
+            identity_key: self.identity_key,
+            tunnel_key: self.tunnel_key,
+            addresses: Some(self.addresses),
+        }
+    }
+
+    /// Whether it is a node of this person.
+    pub(crate) fn is_of(&self, person: &Person) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.person == *person)
+    }
+
+    /// With how it came to be, for example `token` and the id of one.
+    pub(crate) fn audit(&self, how: &str, by: &Value) -> Value {
+        json!({ "name": self.name, (how): by, "labels": self.labels, "ipv4": self.addresses.v4,
                 "ipv6": self.addresses.v6, "identity_key": self.identity_key.fingerprint().to_string(),
                 "serial": self.certificate.serial, "not_after": self.certificate.not_after })
     }
@@ -132,27 +159,47 @@ pub(crate) enum Clash {
     Address,
 }
 
+/// What a newcomer wants to have for itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Unique<'a> {
+    pub(crate) name: &'a NodeName,
+    pub(crate) identity_key: IdentityPublicKey,
+    pub(crate) tunnel_key: TunnelPublicKey,
+    /// None while it has none.
+    pub(crate) addresses: Option<OverlayAddrs>,
+}
+
+impl Unique<'_> {
+    fn clash(&self, other: &Unique<'_>) -> Option<Clash> {
+        let same_address =
+            |own: OverlayAddrs, theirs: OverlayAddrs| own.v4 == theirs.v4 || own.v6 == theirs.v6;
+        let shares = [
+            (other.name == self.name, Clash::Name),
+            (other.identity_key == self.identity_key, Clash::IdentityKey),
+            (other.tunnel_key == self.tunnel_key, Clash::TunnelKey),
+            (
+                self.addresses
+                    .is_some_and(|own| other.addresses.is_some_and(|theirs| same_address(own, theirs))),
+                Clash::Address,
+            ),
+        ];
+        shares.into_iter().find_map(|(shared, what)| shared.then_some(what))
+    }
+}
+
 impl State {
-    /// What `node` shares with another. One pass over all nodes: enrolment is rare and keys are short.
-    pub(crate) fn clash(&self, node: &NodeRecord) -> Option<Clash> {
-        if self.nodes.contains_key(&node.name) {
+    /// What a newcomer shares with another, be it a node or one that is to be. One pass over all: enrolment is rare
+    /// and keys are short. A machine that waits already, proved by its identity key, is not in its own way.
+    pub(crate) fn clash(&self, newcomer: &Unique<'_>) -> Option<Clash> {
+        if self.nodes.contains_key(newcomer.name) {
             return Some(Clash::Name);
         }
-        if self.revoked.knows(&node.identity_key) {
+        if self.revoked.knows(&newcomer.identity_key) {
             return Some(Clash::IdentityKey);
         }
-        let with = |other: &NodeRecord| {
-            let shares = [
-                (other.identity_key == node.identity_key, Clash::IdentityKey),
-                (other.tunnel_key == node.tunnel_key, Clash::TunnelKey),
-                (
-                    other.addresses.v4 == node.addresses.v4 || other.addresses.v6 == node.addresses.v6,
-                    Clash::Address,
-                ),
-            ];
-            shares.into_iter().find_map(|(shared, what)| shared.then_some(what))
-        };
-        self.nodes.values().find_map(with)
+        let waiting = self.pending.values().filter(|other| other.identity_key != newcomer.identity_key);
+        let nodes = self.nodes.values().map(NodeRecord::unique);
+        nodes.chain(waiting.map(PendingRecord::unique)).find_map(|other| newcomer.clash(&other))
     }
 
     pub(crate) fn node(&self, name: &NodeName) -> Result<&NodeRecord, Refusal> {
@@ -182,6 +229,10 @@ pub(crate) struct Subject<'a> {
     pub(crate) addresses: OverlayAddrs,
     pub(crate) labels: &'a Labels,
     pub(crate) seal: Option<&'a Seal>,
+    /// None: as configured.
+    pub(crate) lifetime: Option<Duration>,
+    /// The certificate lasts no longer, whatever its lifetime.
+    pub(crate) ends: Option<Timestamp>,
 }
 
 impl Coordinator {
@@ -195,9 +246,15 @@ impl Coordinator {
         let backdated = Timestamp(now.wall.0.saturating_sub(BACKDATE.as_secs()));
         let not_before = backdated.max(self.config.issuer.not_before());
         let seal = seal_for(subject, self.config.trust.document(), now)?;
-        let lifetime_end = now.wall.plus(self.config.certificate_lifetime);
-        let lifetime_end = seal.map_or(lifetime_end, |seal| lifetime_end.min(seal.statement().not_after));
-        let not_after = lifetime_end.min(self.config.issuer.not_after());
+        let ends = [
+            now.wall.plus(subject.lifetime.unwrap_or(self.config.certificate_lifetime)),
+            seal.map_or(Timestamp(u64::MAX), |seal| seal.statement().not_after),
+            subject.ends.unwrap_or(Timestamp(u64::MAX)),
+            self.config.issuer.not_after(),
+        ];
+        let not_after = ends.into_iter().fold(Timestamp(u64::MAX), Timestamp::min);
+        // What is over already has to begin before its end all the same.
+        let not_after = not_after.max(not_before.plus(Duration::from_secs(1)));
         let claims = Claims {
             id: SpiffeId {
                 trust_domain: self.config.trust.document().trust_domain.clone(),
@@ -247,6 +304,7 @@ impl Coordinator {
             generation: acknowledged.map(|view| view.generation),
             epoch: acknowledged.map(|view| view.epoch),
             permitted_peers: self.reach.count(&node.name),
+            owner: node.owner.as_ref().map(Owner::view),
         }
     }
 }

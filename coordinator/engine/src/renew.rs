@@ -16,6 +16,7 @@ use crate::links::Held;
 use crate::refusal::{Class, Refusal};
 use crate::registry::{NodeRecord, Subject};
 use crate::revoke::Stride;
+use crate::sessions::sign_in_first;
 use bulkhead_identity::{CertificateRequest, NodeName, Now, VerifiedIdentity};
 use bulkhead_protocol::control::ToNode;
 
@@ -77,6 +78,7 @@ impl Coordinator {
         if !node.is_active() || node.identity_key != identity_key {
             return Err(refused("the request is not by the key of this link"));
         }
+        self.refuse_after_session(node, now)?;
         let changed = node.tunnel_key != tunnel_key;
         let expired = self.links.link(arrival.connection).is_some_and(|link| link.expired);
         if changed && expired {
@@ -89,6 +91,11 @@ impl Coordinator {
         let subject = Subject { tunnel_key, binding, ..node.subject() };
         let certificate = self.certify(&subject, arrival.entropy.serial(), now)?;
         let old = node.certificate.clone();
+        if let Some(owner) =
+            node.owner.as_ref().filter(|_| !changed && certificate.not_after <= old.not_after)
+        {
+            return Err(sign_in_first(owner));
+        }
         let revocation =
             changed.then(|| self.next_revocations(Stride::Next, now, |refused| refused.add_serial(&old)));
         let revocation = revocation.transpose()?;

@@ -5,6 +5,7 @@
 use crate::admins::ApiKey;
 use crate::allocate::FIRST_INDEX;
 use crate::event::{Change, Event};
+use crate::pending::PendingRecord;
 use crate::policy::{PolicyRecord, drop_bundles, remember};
 use crate::registry::{Certified, NodeRecord, NodeState};
 use crate::revoke::{Audience, RevocationRecord, Revoked};
@@ -13,6 +14,7 @@ use crate::tokens::TokenRecord;
 use crate::trust::TrustRecord;
 use bulkhead_identity::{Generation, NodeName, Timestamp};
 use bulkhead_protocol::offload::Offloads;
+use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 use std::collections::BTreeMap;
 
@@ -48,6 +50,12 @@ pub struct State {
     /// On every node, by an administrator.
     #[cbor(n(21), default)]
     pub(crate) offloads_off: Offloads,
+    /// Machines that wait for an administrator.
+    #[cbor(n(30), default)]
+    pub(crate) pending: BTreeMap<NodeName, PendingRecord>,
+    /// SHA-256 of the device code of each machine that may ask how its sign-in ended, with what it became.
+    #[cbor(n(31), default)]
+    pub(crate) devices: BTreeMap<ByteArray<32>, NodeName>,
 }
 
 impl Default for State {
@@ -64,6 +72,8 @@ impl Default for State {
             restored: false,
             trusts: Vec::new(),
             offloads_off: Offloads::NONE,
+            pending: BTreeMap::new(),
+            devices: BTreeMap::new(),
         }
     }
 }
@@ -120,7 +130,7 @@ impl State {
                 self.revoke(name, audience, *removed, time);
             }
             Change::NodeRemoved { name } => match self.nodes.get(name) {
-                Some(node) if !node.is_active() => drop(self.nodes.remove(name)),
+                Some(node) if !node.is_active() => self.remove_node(name),
                 Some(_) | None => return contradiction(format!("node {name} is not revoked")),
             },
             Change::PolicyApplied { policy } => self.apply_policy(policy)?,
@@ -143,6 +153,26 @@ impl State {
             }
             Change::TrustUpdated { document } => self.follow_trust(document, time)?,
             Change::RevocationsSigned { revocation } => self.revoked.advance(revocation, time),
+            Change::NodePending { pending, device } => self.add_pending(pending, device)?,
+            Change::PendingEnded { name, reason: _ } => self.end_pending(name)?,
+            Change::NodeApproved { node } => self.approve(node)?,
+            Change::PersonEnrolled { node, device } => {
+                self.add_node(node)?;
+                self.devices.insert(*device, node.name.clone());
+            }
+            Change::WorkloadEnrolled { provider: _, workload: _, node } => self.add_node(node)?,
+            Change::NodeSignedIn { signed_in, revocation } => {
+                let old = self.sign_in_node(signed_in)?;
+                if let Some(step) = revocation {
+                    self.revoked.advance(step, time);
+                    self.revoked.add_serial(&old);
+                }
+            }
+            Change::PersonRefreshed { person, name, session_until, administrator } => {
+                self.refresh_person(person, name, *session_until, *administrator);
+            }
+            Change::PersonDenied { person, reason: _ } => self.deny_person(person, time),
+            Change::AdministratorSignedIn { key } => self.add_key(key)?,
         }
         Ok(())
     }
@@ -170,31 +200,37 @@ impl State {
         self.tokens.get_mut(id).ok_or_else(|| ReplayError(format!("no token {id}")))
     }
 
-    fn active_mut(&mut self, name: &NodeName) -> Result<&mut NodeRecord, ReplayError> {
+    pub(crate) fn active_mut(&mut self, name: &NodeName) -> Result<&mut NodeRecord, ReplayError> {
         let node = self.nodes.get_mut(name).filter(|node| node.is_active());
         node.ok_or_else(|| ReplayError(format!("no active node {name}")))
     }
 
     /// Spends one use of the token and creates the node: both or neither.
     fn enrol(&mut self, token: &str, node: &NodeRecord) -> Result<(), ReplayError> {
-        if let Some(clash) = self.clash(node) {
+        let Some(uses_left) = self.token_mut(token)?.uses_left.checked_sub(1) else {
+            return contradiction(format!("token {token} has no uses left"));
+        };
+        self.add_node(node)?;
+        self.token_mut(token)?.uses_left = uses_left;
+        Ok(())
+    }
+
+    /// Creates a node. Should its machine have waited for an administrator, it waits no longer.
+    pub(crate) fn add_node(&mut self, node: &NodeRecord) -> Result<(), ReplayError> {
+        if let Some(clash) = self.clash(&node.unique()) {
             return contradiction(format!("node {} has the {clash:?} of another", node.name));
         }
         if node.index < self.next_index {
             return contradiction(format!("number {} was used before", node.index));
         }
-        let token = self.token_mut(token)?;
-        let Some(uses_left) = token.uses_left.checked_sub(1) else {
-            return contradiction(format!("token {} has no uses left", token.id));
-        };
-        token.uses_left = uses_left;
+        self.forget_waiting(&node.identity_key);
         self.next_index = node.index.saturating_add(1);
         self.nodes.insert(node.name.clone(), node.clone());
         Ok(())
     }
 
     /// Returns the certificate that was replaced.
-    fn replace_certificate(
+    pub(crate) fn replace_certificate(
         &mut self,
         name: &NodeName,
         certificate: &Certified,
@@ -219,8 +255,13 @@ impl State {
         self.revoked.add_serial(&node.certificate);
         self.revoked.add_key(node.identity_key, node.certificate.not_after);
         if removed {
-            self.nodes.remove(name);
+            self.remove_node(name);
         }
+    }
+
+    fn remove_node(&mut self, name: &NodeName) {
+        self.nodes.remove(name);
+        self.devices.retain(|_, node| node != name);
     }
 
     fn apply_policy(&mut self, policy: &PolicyRecord) -> Result<(), ReplayError> {
@@ -246,10 +287,20 @@ impl State {
     }
 
     fn open_session(&mut self, key: &ApiKey) -> Result<(), ReplayError> {
-        if self.bootstrap.is_none() || self.api_keys.contains_key(&key.id) {
+        if self.bootstrap.is_none() {
             return contradiction("the bootstrap secret was spent before");
         }
+        self.add_key(key)?;
         self.bootstrap = None;
+        Ok(())
+    }
+
+    fn add_key(&mut self, key: &ApiKey) -> Result<(), ReplayError> {
+        if self.api_keys.contains_key(&key.id) {
+            return contradiction(format!("two API keys {}", key.id));
+        }
+        // What has ended opens nothing any more; only people who sign in make many.
+        self.api_keys.retain(|_, old| old.person.is_none() || old.expires > key.created);
         self.api_keys.insert(key.id.clone(), key.clone());
         Ok(())
     }

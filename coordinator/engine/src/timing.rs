@@ -27,6 +27,8 @@ pub(crate) const REVOCATION_MEMORY: Duration = Duration::from_secs(7 * 24 * 3600
 pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 /// The longest a join token may live.
 pub(crate) const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a node waits for an administrator.
+pub(crate) const PENDING_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long an ended join token is still listed.
 pub(crate) const TOKEN_MEMORY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// One more renewal per node this often, beyond [`RENEWAL_BURST`].

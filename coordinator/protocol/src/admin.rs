@@ -4,6 +4,7 @@
 mod audit;
 mod flows;
 mod nodes;
+mod pending;
 mod policy;
 mod session;
 mod tokens;
@@ -15,6 +16,7 @@ pub use nodes::{
     Node, NodeList, NodeState, OffloadsOff, ReceiptView, Revoke, RevokeStatus, SetLabels, SwitchOffloads,
     Waiting,
 };
+pub use pending::{OwnerView, PendingList, PendingNode, PendingOwner, Reject};
 pub use policy::{
     AckStatus, Applied, Can, CanAnswer, CheckReport, Confirm, Overrides, PendingConfirmation, PolicyCurrent,
     PolicyEntry, PolicyHistory, PolicyText, Rollback, SIGNED_POLICY_SCHEMA, SignedPolicy, Signing,

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod map;
 pub mod offload;
 pub mod receipt;
+pub mod signin;
 pub mod token;
 
 /// Version of the control conversation. One integer; a line of history for each.

@@ -141,7 +141,7 @@ fn a_flood_of_beginnings_from_one_network_leaves_others_their_challenge() {
     let secret = scene.token(CreateToken::default());
     let (identity, tunnel) = scene.keys();
     let (enrolment, challenge, challenge_key) = scene.begin();
-    for _ in 0..crate::enrol::MAX_PENDING + 100 {
+    for _ in 0..crate::enrol::MAX_CHALLENGES + 100 {
         let (source, entropy) = ("2001:db8::1".parse().unwrap(), scene.entropy());
         scene.handle(crate::Command::EnrolBegin { request: crate::RequestId(1), source, entropy });
     }

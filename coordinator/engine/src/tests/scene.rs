@@ -3,7 +3,7 @@
 
 use crate::{
     AdminCall, CloseReason, Command, Config, ConnectionId, Coordinator, Credential, Effect, Entropy, Event,
-    Proposal, Refusal, Reply, RequestId, State,
+    Proposal, Refusal, Reply, RequestId, Rules, State,
 };
 use bulkhead_acl::{Policy, Sources};
 use bulkhead_identity::certificate::Serial;
@@ -72,6 +72,8 @@ pub(super) fn config() -> Config {
         node: None,
         port: 8443,
         offloads_off: Offloads::NONE,
+        rules: Rules::default(),
+        web: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Nodes, their labels and their revocation.
 
+use super::OwnerView;
 use crate::offload::Offloads;
 use bulkhead_identity::{IdentityPublicKey, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,9 @@ pub struct Node {
     pub epoch: Option<u64>,
     /// How many nodes it may talk to, either way.
     pub permitted_peers: usize,
+    /// Whose it is, when somebody signed in for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerView>,
 }
 
 /// Whether a node may take part.

@@ -1,0 +1,313 @@
+//! People's sessions: how long a node goes on without its person. A certificate never outlives the session that it was
+//! issued in. When a provider is asked again, what it says counts at once: labels follow groups, a right that was lost
+//! ends what it gave, and a person whom it no longer vouches for is not renewed.
+
+use crate::admins::AdminRole;
+use crate::command::RefreshOutcome;
+use crate::coordinator::Coordinator;
+use crate::effect::Effects;
+use crate::entropy::Entropy;
+use crate::event::{Actor, Change};
+use crate::person::{Claims, Owner, Person, display};
+use crate::refusal::{Class, Refusal};
+use crate::registry::{Certified, NodeRecord, Subject};
+use crate::revoke::{MAX_REMARK_BYTES, Stride};
+use crate::rules::{Grant, PERSON_CERTIFICATE_LIFETIME};
+use crate::seal::fits;
+use crate::state::{ReplayError, State};
+use bulkhead_identity::certificate::Serial;
+use bulkhead_identity::{Labels, NodeName, Now, Seal, Timestamp};
+use minicbor::bytes::ByteArray;
+use minicbor::{Decode, Encode};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// What a person's node is from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SignedIn {
+    /// The node.
+    #[n(0)]
+    pub name: NodeName,
+    /// Whose it is.
+    #[n(1)]
+    pub owner: Owner,
+    /// All its labels.
+    #[n(2)]
+    pub labels: Labels,
+    /// The operators' word for those that are sealed.
+    #[n(3)]
+    pub seal: Option<Seal>,
+    /// Of its certificates.
+    #[n(4)]
+    pub lifetime: Option<Duration>,
+    /// Its certificate.
+    #[n(5)]
+    pub certificate: Certified,
+    /// SHA-256 of the device code, after a sign-in at the machine.
+    #[n(6)]
+    pub device: Option<ByteArray<32>>,
+}
+
+impl SignedIn {
+    pub(crate) fn audit(&self) -> Value {
+        json!({ "name": self.name, "owner": self.owner.view(), "labels": self.labels,
+                "serial": self.certificate.serial, "not_after": self.certificate.not_after })
+    }
+}
+
+/// What changes about a node when its person does.
+struct Regrant {
+    owner: Owner,
+    labels: Labels,
+    seal: Option<Seal>,
+    lifetime: Option<Duration>,
+    device: Option<ByteArray<32>>,
+}
+
+impl State {
+    /// Returns the certificate that was replaced.
+    pub(crate) fn sign_in_node(&mut self, signed_in: &SignedIn) -> Result<Certified, ReplayError> {
+        let SignedIn { name, owner, labels, seal, lifetime, certificate, device } = signed_in;
+        let old = self.replace_certificate(name, certificate, |node| {
+            node.owner = Some(owner.clone());
+            node.labels.clone_from(labels);
+            node.seal.clone_from(seal);
+            node.lifetime = *lifetime;
+        })?;
+        if let Some(device) = device {
+            self.devices.retain(|_, node| node != name);
+            self.devices.insert(*device, name.clone());
+        }
+        Ok(old)
+    }
+
+    pub(crate) fn refresh_person(
+        &mut self,
+        person: &Person,
+        name: &str,
+        session_until: Option<Timestamp>,
+        administrator: Option<AdminRole>,
+    ) {
+        for owner in self.nodes.values_mut().filter_map(|node| node.owner.as_mut()) {
+            if owner.person == *person {
+                owner.name = name.to_owned();
+                owner.session_until = session_until.unwrap_or(owner.session_until);
+            }
+        }
+        let theirs = |key: &crate::ApiKey| key.person.as_ref() == Some(person);
+        match administrator {
+            None => self.api_keys.retain(|_, key| !theirs(key)),
+            Some(role) => {
+                self.api_keys.values_mut().filter(|key| theirs(key)).for_each(|key| key.role = role);
+            }
+        }
+    }
+
+    pub(crate) fn deny_person(&mut self, person: &Person, time: Timestamp) {
+        for owner in self.nodes.values_mut().filter_map(|node| node.owner.as_mut()) {
+            if owner.person == *person {
+                owner.session_until = owner.session_until.min(time);
+            }
+        }
+        self.api_keys.retain(|_, key| key.person.as_ref() != Some(person));
+    }
+
+    /// Active nodes of a person.
+    fn nodes_of(&self, person: &Person) -> Vec<NodeName> {
+        let active = self.nodes.values().filter(|node| node.is_active() && node.is_of(person));
+        active.map(|node| node.name.clone()).collect()
+    }
+
+    /// Whether anything here hangs on this person.
+    fn knows(&self, person: &Person) -> bool {
+        self.nodes.values().any(|node| node.is_active() && node.is_of(person))
+            || self.pending.values().any(|waiting| waiting.owner.person == *person)
+            || self.api_keys.values().any(|key| key.person.as_ref() == Some(person))
+    }
+}
+
+impl Coordinator {
+    /// A person signed in for a machine that is a node already. The labels of another owner go, wherever they were
+    /// from, and sealed ones with them (D10); of the same owner, what administrators and operators gave stays.
+    pub(crate) fn sign_in_again(
+        &mut self,
+        actor: Actor,
+        name: &NodeName,
+        (owner, lifetime, device): (Owner, Duration, ByteArray<32>),
+        entropy: &Entropy,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let node = self.state.active_node(name)?;
+        let (labels, seal) = match &node.owner {
+            Some(before) if before.person == owner.person => {
+                regranted(node, &before.granted, &owner.granted)?
+            }
+            Some(_) | None => (owner.granted.clone(), None),
+        };
+        let (lifetime, device) = (Some(lifetime), Some(device));
+        let regrant = Regrant { owner, labels, seal, lifetime, device };
+        self.regrant(actor, name, regrant, entropy.serial(), now, effects)
+    }
+
+    /// A provider was asked about a person again. Restored from a backup, nothing is concluded from it: it is asked
+    /// again soon.
+    pub(crate) fn refreshed(
+        &mut self,
+        person: &Person,
+        outcome: RefreshOutcome,
+        entropy: &Entropy,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        self.writable()?;
+        if !self.state.knows(person) {
+            return Ok(());
+        }
+        match outcome {
+            RefreshOutcome::Denied(reason) => {
+                let reason: String =
+                    reason.chars().filter(|c| !c.is_control()).take(MAX_REMARK_BYTES / 4).collect();
+                let change = Change::PersonDenied { person: person.clone(), reason };
+                self.commit(Actor::System, change, now, effects)?;
+                self.end_waiting_of(person, "its person is refused by the provider", now, effects)
+            }
+            RefreshOutcome::Claims(claims) if claims.person() == *person => {
+                claims.check()?;
+                self.follow_claims(&claims, entropy, now, effects)
+            }
+            // Not an answer about this person, so none at all: the session runs out.
+            RefreshOutcome::Claims(_) => {
+                Err(Refusal::new(Class::Internal, "BH-C220", "the provider answered about somebody else"))
+            }
+        }
+    }
+
+    fn follow_claims(
+        &mut self,
+        claims: &Claims,
+        entropy: &Entropy,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let person = claims.person();
+        // What cannot be conferred, because of a seal or the issuer's limits, is not granted either.
+        let grant = self.granted(claims).ok();
+        let change = Change::PersonRefreshed {
+            person: person.clone(),
+            name: display(&claims.name),
+            session_until: grant.as_ref().map(|grant| now.wall.plus(grant.session)),
+            administrator: self.config.rules.administrator(claims).map(|grant| grant.role),
+        };
+        self.commit(Actor::System, change, now, effects)?;
+        match &grant {
+            Some(grant) => self.relabel_waiting_of(&person, &grant.labels, now, effects)?,
+            None => self.end_waiting_of(&person, "its person may no longer enrol nodes", now, effects)?,
+        }
+        for name in self.state.nodes_of(&person) {
+            self.follow_grant(&name, grant.as_ref(), entropy.serial_of(&name), now, effects)?;
+        }
+        Ok(())
+    }
+
+    /// Brings one node in line with what its person is granted now. Without any grant its certificate ends at once.
+    fn follow_grant(
+        &mut self,
+        name: &NodeName,
+        grant: Option<&Grant>,
+        serial: Serial,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let node = self.state.active_node(name)?;
+        let Some(owner) = node.owner.clone() else { return Ok(()) };
+        let granted = grant.map(|grant| grant.labels.clone()).unwrap_or_default();
+        let lifetime = match grant {
+            Some(grant) => Some(grant.lifetime.unwrap_or(PERSON_CERTIFICATE_LIFETIME)),
+            None => node.lifetime,
+        };
+        let ended = node.certificate.not_after <= now.wall && owner.session_until <= now.wall;
+        let unchanged = granted == owner.granted && lifetime == node.lifetime;
+        if unchanged && (grant.is_some() || ended) {
+            return Ok(());
+        }
+        let (labels, seal) = regranted(node, &owner.granted, &granted)?;
+        let session_until = if grant.is_some() { owner.session_until } else { now.wall };
+        let owner = Owner { session_until, granted, ..owner };
+        let regrant = Regrant { owner, labels, seal, lifetime, device: None };
+        self.regrant(Actor::System, name, regrant, serial, now, effects)
+    }
+
+    /// Issues a certificate that says what the node is now. The old one ends if it says something else or lasts longer.
+    fn regrant(
+        &mut self,
+        actor: Actor,
+        name: &NodeName,
+        regrant: Regrant,
+        serial: Serial,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let node = self.state.active_node(name)?;
+        let Regrant { owner, labels, seal, lifetime, device } = regrant;
+        let subject = Subject {
+            labels: &labels,
+            seal: seal.as_ref(),
+            lifetime,
+            ends: Some(owner.session_until),
+            ..node.subject()
+        };
+        let certificate = self.certify(&subject, serial, now)?;
+        let (old, relabelled) = (node.certificate.clone(), labels != node.labels);
+        let outdated = relabelled || old.not_after > certificate.not_after;
+        let revocation =
+            outdated.then(|| self.next_revocations(Stride::Next, now, |refused| refused.add_serial(&old)));
+        let revocation = revocation.transpose()?;
+        let name = name.clone();
+        let signed_in =
+            Box::new(SignedIn { name: name.clone(), owner, labels, seal, lifetime, certificate, device });
+        self.commit(actor, Change::NodeSignedIn { signed_in, revocation }, now, effects)?;
+        if outdated {
+            self.spread_labels(&name, now, effects);
+        } else {
+            self.send_certificate(&name, effects);
+            self.refresh(&name);
+            self.flush_due_maps(now, effects);
+        }
+        Ok(())
+    }
+
+    /// Why a node is not renewed, when its person has to sign in first.
+    pub(crate) fn refuse_after_session(&self, node: &NodeRecord, now: Now) -> Result<(), Refusal> {
+        match &node.owner {
+            Some(owner) if now.wall >= owner.session_until => Err(sign_in_first(owner)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn sign_in_first(owner: &Owner) -> Refusal {
+    let message = format!("the session of {owner} ends at {}: sign in again", owner.session_until);
+    Refusal::new(Class::Forbidden, "BH-C221", message).help("bulkhead up --sso")
+}
+
+/// A node's labels when its person is granted others than before: those go, these come, and the rest stays. The seal
+/// stays with the labels that it is over.
+fn regranted(
+    node: &NodeRecord,
+    before: &Labels,
+    granted: &Labels,
+) -> Result<(Labels, Option<Seal>), Refusal> {
+    if before == granted {
+        return Ok((node.labels.clone(), node.seal.clone()));
+    }
+    let own =
+        node.labels.only(|key| before.get(key.as_str()).is_none() && granted.get(key.as_str()).is_none());
+    let all = own.iter().chain(granted.iter()).map(|(key, value)| (key.clone(), value.clone()));
+    let labels = Labels::new(all).map_err(|error| {
+        Refusal::new(Class::Unprocessable, "BH-C222", error.to_string())
+            .help("take labels from the node: bulkheadctl node label")
+    })?;
+    let seal = node.seal.clone().filter(|seal| fits(seal, &labels));
+    Ok((labels, seal))
+}
