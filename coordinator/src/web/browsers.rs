@@ -5,17 +5,12 @@
 //! (D6), and a confirmation.
 
 use crate::web::limits::{BROWSER_LIFETIME, MAX_BROWSERS};
-use crate::web::network::Network;
-use crate::web::seam::{Attempt, Outcome, SignedIn};
-use crate::web::user_code::UserCode;
-use std::collections::BTreeMap;
+use crate::web::seam::{Attempt, SignedIn};
+use bulkhead_coordinator_engine::{SignInOutcome, Waiting};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use subtle::ConstantTimeEq as _;
-
-/// Hash of a cookie.
-type Key = [u8; 32];
 
 /// Where a browser is.
 enum Stage {
@@ -33,15 +28,15 @@ enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// Confirmed.
-    Done(Outcome),
+    Done(SignInOutcome),
     /// Refused by the person.
     Refused,
 }
 
 struct Browser {
-    network: Network,
+    source: IpAddr,
     began: Instant,
-    code: UserCode,
+    code: String,
     stage: Stage,
 }
 
@@ -51,42 +46,36 @@ impl Browser {
     }
 }
 
-/// All of them.
+/// All of them, by the hash of their cookie.
 #[derive(Default)]
-pub(super) struct Browsers(BTreeMap<Key, Browser>);
+pub(super) struct Browsers(Waiting<Browser, MAX_BROWSERS>);
 
 impl Browsers {
     /// A browser begins with a code; `former` is its sign-in before, which is over.
     pub(super) fn open(
         &mut self,
-        key: Key,
-        former: Option<Key>,
-        code: UserCode,
+        key: String,
+        former: Option<&str>,
+        code: String,
         source: IpAddr,
         now: Instant,
     ) {
         if let Some(former) = former {
-            self.0.remove(&former);
+            self.0.take(former);
         }
-        if self.0.len() >= MAX_BROWSERS {
-            self.0.retain(|_, browser| !browser.is_over(now));
-        }
-        if self.0.len() >= MAX_BROWSERS {
-            self.evict();
-        }
-        let network = Network::from(source);
-        self.0.insert(key, Browser { network, began: now, code, stage: Stage::Choosing });
+        self.0.expire(|browser| browser.is_over(now));
+        self.0.insert(key, source, Browser { source, began: now, code, stage: Stage::Choosing });
     }
 
     /// The code that a browser began with, as long as nothing is decided.
-    pub(super) fn code(&mut self, key: Key, now: Instant) -> Option<UserCode> {
+    pub(super) fn code(&mut self, key: &str, now: Instant) -> Option<String> {
         let browser = self.live(key, now)?;
         (!matches!(browser.stage, Stage::Ended(_))).then(|| browser.code.clone())
     }
 
     /// It goes to a provider. An attempt that it made before is over.
     #[must_use]
-    pub(super) fn depart(&mut self, key: Key, attempt: Box<dyn Attempt>, now: Instant) -> bool {
+    pub(super) fn depart(&mut self, key: &str, attempt: Box<dyn Attempt>, now: Instant) -> bool {
         let Some(browser) = self.live(key, now) else { return false };
         match browser.stage {
             Stage::Choosing | Stage::Away(_) | Stage::SignedIn(_) => {
@@ -99,7 +88,7 @@ impl Browsers {
 
     /// It is back from its provider: the attempt that this state belongs to, once. An answer with another state
     /// changes nothing, so that nobody can end a sign-in by sending the browser here.
-    pub(super) fn arrive(&mut self, key: Key, state: &str, now: Instant) -> Option<Box<dyn Attempt>> {
+    pub(super) fn arrive(&mut self, key: &str, state: &str, now: Instant) -> Option<Box<dyn Attempt>> {
         let browser = self.live(key, now)?;
         match std::mem::replace(&mut browser.stage, Stage::Choosing) {
             Stage::Away(attempt) if bool::from(attempt.state().as_bytes().ct_eq(state.as_bytes())) => {
@@ -115,18 +104,18 @@ impl Browsers {
     /// A provider vouched for the person at the browser, which goes on under another cookie: one that was known
     /// before the sign-in is worth nothing after it.
     #[must_use]
-    pub(super) fn sign_in(&mut self, key: Key, fresh: Key, person: SignedIn, now: Instant) -> bool {
+    pub(super) fn sign_in(&mut self, key: &str, fresh: String, person: SignedIn, now: Instant) -> bool {
         if self.code(key, now).is_none() {
             return false;
         }
-        let Some(mut browser) = self.0.remove(&key) else { return false };
+        let Some(mut browser) = self.0.take(key) else { return false };
         browser.stage = Stage::SignedIn(Arc::new(person));
-        self.0.insert(fresh, browser);
+        self.0.insert(fresh, browser.source, browser);
         true
     }
 
     /// Who is at the browser.
-    pub(super) fn signed_in(&mut self, key: Key, now: Instant) -> Option<(UserCode, Arc<SignedIn>)> {
+    pub(super) fn signed_in(&mut self, key: &str, now: Instant) -> Option<(String, Arc<SignedIn>)> {
         let browser = self.live(key, now)?;
         match &browser.stage {
             Stage::SignedIn(person) => Some((browser.code.clone(), Arc::clone(person))),
@@ -135,46 +124,33 @@ impl Browsers {
     }
 
     /// The same, once: the person's word is final.
-    pub(super) fn decide(&mut self, key: Key, now: Instant) -> Option<(UserCode, Arc<SignedIn>)> {
+    pub(super) fn decide(&mut self, key: &str, now: Instant) -> Option<(String, Arc<SignedIn>)> {
         let found = self.signed_in(key, now)?;
         self.live(key, now)?.stage = Stage::Choosing;
         Some(found)
     }
 
     /// How it ended.
-    pub(super) fn end(&mut self, key: Key, ended: Ended, now: Instant) {
-        if let Some(browser) = self.0.get_mut(&key) {
+    pub(super) fn end(&mut self, key: &str, ended: Ended, now: Instant) {
+        if let Some(browser) = self.0.get_mut(key) {
             browser.stage = Stage::Ended(ended);
             browser.began = now;
         }
     }
 
     /// What the last page shows.
-    pub(super) fn ended(&mut self, key: Key, now: Instant) -> Option<Ended> {
+    pub(super) fn ended(&mut self, key: &str, now: Instant) -> Option<Ended> {
         match &self.live(key, now)?.stage {
             Stage::Ended(ended) => Some(ended.clone()),
             Stage::Choosing | Stage::Away(_) | Stage::SignedIn(_) => None,
         }
     }
 
-    fn live(&mut self, key: Key, now: Instant) -> Option<&mut Browser> {
-        if self.0.get(&key)?.is_over(now) {
-            self.0.remove(&key);
+    fn live(&mut self, key: &str, now: Instant) -> Option<&mut Browser> {
+        if self.0.get(key)?.is_over(now) {
+            self.0.take(key);
         }
-        self.0.get_mut(&key)
-    }
-
-    /// Drops the oldest of the network that holds most.
-    fn evict(&mut self) {
-        let mut held: BTreeMap<Network, usize> = BTreeMap::new();
-        for browser in self.0.values() {
-            *held.entry(browser.network).or_default() += 1;
-        }
-        let most = held.into_iter().max_by_key(|(_, count)| *count).map(|(network, _)| network);
-        let of_most = self.0.iter().filter(|(_, browser)| Some(browser.network) == most);
-        if let Some(oldest) = of_most.min_by_key(|(_, browser)| browser.began).map(|(key, _)| *key) {
-            self.0.remove(&oldest);
-        }
+        self.0.get_mut(key)
     }
 }
 
@@ -199,50 +175,31 @@ mod tests {
         }
     }
 
-    fn key(number: usize) -> Key {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&(number as u64).to_be_bytes());
-        key
-    }
-
-    fn from(last: u8) -> IpAddr {
-        Ipv4Addr::new(192, 0, 2, last).into()
-    }
-
-    fn code() -> UserCode {
-        UserCode::parse("WDJB-MJHT").unwrap()
+    fn begun(now: Instant) -> Browsers {
+        let mut browsers = Browsers::default();
+        browsers.open("mine".into(), None, "WDJB-MJHT".into(), Ipv4Addr::LOCALHOST.into(), now);
+        browsers
     }
 
     #[test]
     fn d6_an_answer_counts_once_and_only_with_its_state() {
-        let (mut browsers, now) = (Browsers::default(), Instant::now());
-        browsers.open(key(1), None, code(), from(1), now);
-        assert!(browsers.arrive(key(1), "state", now).is_none(), "nothing was asked");
-        assert!(browsers.depart(key(1), Box::new(Fixed), now));
-        assert!(browsers.arrive(key(2), "state", now).is_none(), "another browser");
-        assert!(browsers.arrive(key(1), "", now).is_none());
-        assert!(browsers.arrive(key(1), "stat", now).is_none());
-        assert!(browsers.arrive(key(1), "state", now).is_some(), "wrong ones did not end it");
-        assert!(browsers.arrive(key(1), "state", now).is_none(), "replayed");
+        let now = Instant::now();
+        let mut browsers = begun(now);
+        assert!(browsers.arrive("mine", "state", now).is_none(), "nothing was asked");
+        assert!(browsers.depart("mine", Box::new(Fixed), now));
+        assert!(browsers.arrive("another", "state", now).is_none(), "another browser");
+        assert!(browsers.arrive("mine", "", now).is_none());
+        assert!(browsers.arrive("mine", "stat", now).is_none());
+        assert!(browsers.arrive("mine", "state", now).is_some(), "wrong ones did not end it");
+        assert!(browsers.arrive("mine", "state", now).is_none(), "replayed");
     }
 
     #[test]
     fn a_sign_in_ends_by_itself() {
-        let (mut browsers, now) = (Browsers::default(), Instant::now());
-        browsers.open(key(1), None, code(), from(1), now);
-        assert!(browsers.code(key(1), now + BROWSER_LIFETIME / 2).is_some());
-        assert!(browsers.code(key(1), now + BROWSER_LIFETIME).is_none());
-        assert!(browsers.0.is_empty());
-    }
-
-    #[test]
-    fn a_crowd_from_one_network_crowds_out_itself() {
-        let (mut browsers, now) = (Browsers::default(), Instant::now());
-        browsers.open(key(usize::MAX), None, code(), from(1), now);
-        for number in 0..MAX_BROWSERS + 10 {
-            browsers.open(key(number), None, code(), from(2), now);
-        }
-        assert_eq!(browsers.0.len(), MAX_BROWSERS);
-        assert!(browsers.code(key(usize::MAX), now).is_some());
+        let now = Instant::now();
+        let mut browsers = begun(now);
+        assert!(browsers.code("mine", now + BROWSER_LIFETIME / 2).is_some());
+        assert!(browsers.code("mine", now + BROWSER_LIFETIME).is_none());
+        assert_eq!(browsers.0.iter().count(), 0);
     }
 }

@@ -132,3 +132,67 @@ fn bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     };
     open().with_context(|| format!("cannot read {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bulkhead_identity::certificate::Serial;
+    use bulkhead_identity::{Authority, IdentityKey, Timestamp, TrustDomain};
+    use std::path::PathBuf;
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        let body = data_encoding::BASE64.encode(der);
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+    }
+
+    /// A certificate and its key, as PEM.
+    fn pair(seed: u8) -> (String, String) {
+        let key = || IdentityKey::from_seed(Zeroizing::new([seed; 32]));
+        let domain = TrustDomain::parse("acme.example").unwrap();
+        let (from, end) = (Timestamp(1_800_000_000), Timestamp(1_900_000_000));
+        let authority = Authority::create(key(), &domain, Serial([1; 16]), from, end).unwrap();
+        (pem("CERTIFICATE", authority.root_der()), pem("PRIVATE KEY", &key().to_pkcs8()))
+    }
+
+    fn write(place: &Path, (certificate, key): &(String, String)) -> (PathBuf, PathBuf) {
+        let paths = (place.join("web.pem"), place.join("web.key"));
+        std::fs::write(&paths.0, certificate).unwrap();
+        std::fs::write(&paths.1, key).unwrap();
+        paths
+    }
+
+    #[test]
+    fn a_pair_that_does_not_fit_is_refused_whole() {
+        let place = tempfile::tempdir().unwrap();
+        let ((certificate, key), (_, other_key)) = (pair(1), pair(2));
+        let load = |pair: (String, String)| {
+            let (certificate, key) = write(place.path(), &pair);
+            WebCertificate::load(&certificate, &key).map(drop).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(load((certificate.clone(), key.clone())), Ok(()));
+        assert!(load((certificate.clone(), other_key)).unwrap_err().contains("do not fit together"));
+        assert!(load((String::new(), key.clone())).unwrap_err().contains("no certificate"));
+        assert!(load((certificate.clone(), certificate)).unwrap_err().contains("no private key"));
+        let long = "x".repeat(MAX_PEM_BYTES as usize + 1);
+        assert!(load((long, key)).unwrap_err().contains("MAX_PEM_BYTES"));
+    }
+
+    #[test]
+    fn new_files_are_taken_up_and_a_damaged_pair_leaves_what_was_in_force() {
+        let place = tempfile::tempdir().unwrap();
+        let (certificate, key) = write(place.path(), &pair(1));
+        let web = WebCertificate::load(&certificate, &key).unwrap();
+        let shown = |web: &WebCertificate| web.current.load().cert.clone();
+        let first = shown(&web);
+        write(place.path(), &(pair(2).0, "damaged".to_owned()));
+        web.reload();
+        assert_eq!(shown(&web), first);
+        let before = web.stamps();
+        std::fs::remove_file(&key).unwrap();
+        assert_ne!(web.stamps(), before);
+        write(place.path(), &pair(2));
+        web.reload();
+        assert_ne!(shown(&web), first);
+    }
+}

@@ -4,6 +4,7 @@
 
 use crate::clock::{NoRandomness, random};
 use axum::http::{HeaderMap, HeaderValue, header};
+use bulkhead_protocol::token::secret_hash;
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 use zeroize::Zeroizing;
@@ -43,8 +44,8 @@ impl Cookie {
 
     /// Under which its sign-in is kept: looking it up by the secret itself would tell by its time how much of a
     /// guess is right.
-    pub(super) fn key(&self) -> [u8; 32] {
-        bulkhead_protocol::token::secret_hash(self.0.as_ref())
+    pub(super) fn key(&self) -> String {
+        BASE64URL_NOPAD.encode(&secret_hash(self.0.as_ref()))
     }
 
     /// What a form of this browser carries, and no other site can know: a MAC of the form's name.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`seam`] | what is asked of the engine and of the relying party |
 //! | `routes`, `pages`, `trouble` | what is served, what it says, what it says when something is wrong |
-//! | `browsers`, `cookie`, `guesses` | who is on the way, how they are known again, who guesses codes |
+//! | `browsers`, `cookie` | who is on the way, and how they are known again |
 //! | `headers` | what every answer carries |
 //! | [`certificate`] | the listener's certificate, which others renew |
 //! | [`limits`] | how much of everything |
@@ -16,17 +16,13 @@
 mod browsers;
 pub mod certificate;
 mod cookie;
-mod guesses;
 mod headers;
 pub mod limits;
-mod network;
 mod pages;
 mod routes;
 pub mod seam;
 #[cfg(test)]
 mod tests;
 mod trouble;
-mod user_code;
 
 pub use routes::Web;
-pub use user_code::UserCode;

@@ -5,10 +5,9 @@
 //! whatever a stranger chose, which also loses what would reorder or hide text (C4). Only our own style sheet goes
 //! into a page as it is.
 
-use crate::web::limits::{MAX_SHOWN_CHARS, MAX_SHOWN_GROUPS};
-use crate::web::seam::{Asked, Gain, Outcome, Preview, Purpose, SignedIn};
-use crate::web::user_code::UserCode;
-use bulkhead_identity::Timestamp;
+use crate::web::limits::MAX_SHOWN_CHARS;
+use bulkhead_coordinator_engine::{Claims, Preview, Refusal, SignInOutcome, SignInPurpose, SignInView};
+use bulkhead_identity::{Labels, Timestamp};
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 use std::time::Duration;
 
@@ -66,13 +65,22 @@ fn page(title: &str, body: &Markup) -> Markup {
     }
 }
 
+/// What the engine says, with what to do next.
+pub(super) fn refusal(refusal: &Refusal) -> Markup {
+    html! {
+        (Outside(&refusal.message))
+        @if let Some(help) = &refusal.help { ": " (Outside(help)) }
+        "."
+    }
+}
+
 /// Asks for the code; `wrong` says what was wrong with the last one.
-pub(super) fn ask_code(wrong: Option<&str>) -> Markup {
+pub(super) fn ask_code(wrong: Option<&Refusal>) -> Markup {
     page(
         "Enter the code",
         &html! {
             @if let Some(wrong) = wrong {
-                p #wrong .alarm role="alert" { (wrong) }
+                p #wrong .alarm role="alert" { (refusal(wrong)) }
             }
             form action="/device" method="get" {
                 label for="code" { "Code that your device shows" }
@@ -86,12 +94,12 @@ pub(super) fn ask_code(wrong: Option<&str>) -> Markup {
     )
 }
 
-fn described(wrong: Option<&str>) -> &'static str {
+fn described(wrong: Option<&Refusal>) -> &'static str {
     if wrong.is_some() { "wrong hint" } else { "hint" }
 }
 
 /// Offers the providers.
-pub(super) fn choose_provider(code: &UserCode, providers: &[String], form: &str) -> Markup {
+pub(super) fn choose_provider(code: &str, providers: &[String], form: &str) -> Markup {
     page(
         "Sign in",
         &html! {
@@ -127,32 +135,33 @@ pub(super) fn leaving(provider: &str, url: &str) -> Markup {
 }
 
 /// Shows what is asked, and what a yes would do (D7).
-pub(super) fn confirm(asked: &Asked, preview: &Preview, person: &SignedIn, form: &str) -> Markup {
+pub(super) fn confirm(asked: &SignInView, preview: &Preview, person: &Claims, form: &str) -> Markup {
     let (title, shows) = match asked.purpose {
-        Purpose::Enrol => ("Add this device?", "device"),
-        Purpose::Login => ("Log in as an administrator?", "terminal"),
+        SignInPurpose::Enrol => ("Add this device?", "device"),
+        SignInPurpose::Login => ("Log in as an administrator?", "terminal"),
     };
     page(
         title,
         &html! {
-            p #compare { "Compare this with what your " (shows) " shows. If it differs, or if you did not ask for this, refuse." }
-            dl aria-describedby="compare" {
+            p { "Compare this with what your " (shows) " shows. If it differs, or if you did not ask for this, refuse." }
+            dl {
                 dt { "Match code" }
                 dd { strong .match { (Outside(&asked.match_code)) } }
-                dt { @match asked.purpose { Purpose::Enrol => "Device", Purpose::Login => "Asked by" } }
-                dd { (Outside(&asked.device)) }
+                @if let Some(device) = &asked.device {
+                    dt { "Device" }
+                    dd { (device) }
+                }
                 @if let Some(fingerprint) = &asked.fingerprint {
                     dt { "Key fingerprint" }
-                    dd { code { (Outside(fingerprint)) } }
+                    dd { code { (fingerprint) } }
                 }
                 dt { "Asked from address" }
                 dd { (asked.source.to_canonical()) }
                 dt { "You are signed in as" }
-                dd { (Outside(&person.claims.name)) " at " (person.claims.provider) }
-                (groups(&preview.groups))
+                dd { (Outside(if person.name.is_empty() { &person.subject } else { &person.name })) " at " (person.provider) }
             }
             h2 { "If you confirm" }
-            (gain(&preview.gain))
+            ul { (gain(preview)) }
             form action="/confirm" method="post" {
                 input type="hidden" name="form" value=(form);
                 button name="answer" value="confirm" { "Confirm" }
@@ -163,80 +172,59 @@ pub(super) fn confirm(asked: &Asked, preview: &Preview, person: &SignedIn, form:
     )
 }
 
-fn groups(groups: &[String]) -> Markup {
-    let more = groups.len().saturating_sub(MAX_SHOWN_GROUPS);
-    html! {
-        @if !groups.is_empty() {
-            dt { "Groups that count" }
-            dd {
-                @for (at, group) in groups.iter().take(MAX_SHOWN_GROUPS).enumerate() {
-                    @if at > 0 { ", " }
-                    (Outside(group))
-                }
-                @if more > 0 { " and " (more) " more" }
+fn gain(preview: &Preview) -> Markup {
+    match preview {
+        Preview::Enrol { name, labels, lifetime, session, approval, again } => html! {
+            li {
+                @if *again { "The device stays node " } @else { "The device becomes node " }
+                strong { (name) } (with(labels)) "."
             }
-        }
+            @if *approval {
+                li { "It waits until an administrator approves it." }
+            }
+            li { "Its certificates last " (span(*lifetime)) " each and renew by themselves." }
+            li { "You sign in again within " (span(*session)) ", or it stops." }
+        },
+        Preview::Login { user, role, session } => html! {
+            li { "The terminal may do in your name whatever your role permits: " strong { (role.as_str()) } "." }
+            li { "The log of changes calls you " (Outside(user)) "." }
+            li { "It ends after " (span(*session)) "." }
+        },
     }
 }
 
-fn gain(gain: &Gain) -> Markup {
+/// `, with team=eng, site=muc`
+fn with(labels: &Labels) -> Markup {
     html! {
-        ul {
-            @match gain {
-                Gain::Node { labels, lifetime, until, approval } => {
-                    @if *approval {
-                        li { "The device waits until an administrator approves it." }
-                    }
-                    li {
-                        @if labels.is_empty() { "It joins without labels." } @else { "It joins with " (list(labels)) "." }
-                    }
-                    li { "Its certificates last " (span(*lifetime)) " each and renew by themselves." }
-                    li { "You sign in again by " (moment(*until)) ", or it stops." }
-                },
-                Gain::Session { role, until } => {
-                    li { "The terminal may do whatever your role permits: " strong { (role) } "." }
-                    li { "It ends at " (moment(*until)) "." }
-                },
-            }
-        }
-    }
-}
-
-fn list(items: &[String]) -> Markup {
-    html! {
-        @for (at, item) in items.iter().enumerate() {
-            @if at > 0 { ", " }
-            code { (Outside(item)) }
+        @for (at, (key, value)) in labels.iter().enumerate() {
+            @if at == 0 { ", with " } @else { ", " }
+            code { (key) "=" (value) }
         }
     }
 }
 
 /// It is done.
-pub(super) fn done(outcome: &Outcome) -> Markup {
+pub(super) fn done(outcome: &SignInOutcome) -> Markup {
     const CLOSE: &str = "You can close this page.";
     match outcome {
-        Outcome::Enrolled { name, labels } => page(
+        SignInOutcome::Enrolled { name, labels } => page(
             "The device has joined",
             &html! {
-                p role="status" {
-                    strong { (Outside(name)) } " is a node now"
-                    @if !labels.is_empty() { ", with " (list(labels)) }
-                    "."
-                }
+                p role="status" { strong { (name) } " is a node now" (with(labels)) "." }
                 p { (CLOSE) }
             },
         ),
-        Outcome::Pending { name } => page(
+        SignInOutcome::Pending { name } => page(
             "Waiting for an administrator",
             &html! {
-                p role="status" { strong { (Outside(name)) } " waits until an administrator approves it." }
+                p role="status" { strong { (name) } " waits until an administrator approves it." }
                 p { "It goes on by itself then, also after a restart. " (CLOSE) }
             },
         ),
-        Outcome::LoggedIn { user, role } => page(
+        SignInOutcome::LoggedIn { user, role } => page(
             "You are logged in",
             &html! {
-                p role="status" { "The terminal goes on as " strong { (Outside(user)) } " (" (role) ")." }
+                p role="status" { "The terminal goes on as " strong { (Outside(user)) } " (" (role.as_str()) ")." }
                 p { (CLOSE) }
             },
         ),

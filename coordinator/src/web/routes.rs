@@ -3,11 +3,9 @@
 use crate::api::Transport;
 use crate::web::browsers::{Browsers, Ended};
 use crate::web::cookie::Cookie;
-use crate::web::guesses::Guesses;
 use crate::web::limits::{MAX_CALLBACK_BYTES, MAX_FORM_BYTES};
-use crate::web::seam::{Callback, Refused, RelyingParty, SignIns, SsoFault};
+use crate::web::seam::{Callback, RelyingParty, SignIns, SsoFault};
 use crate::web::trouble::{Trouble, respond};
-use crate::web::user_code::UserCode;
 use crate::web::{headers, pages};
 use axum::Router;
 use axum::extract::rejection::{FormRejection, QueryRejection};
@@ -16,6 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use bulkhead_coordinator_engine::Class;
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +34,6 @@ struct Inner {
     sign_ins: Arc<dyn SignIns>,
     relying_party: Arc<dyn RelyingParty>,
     browsers: Mutex<Browsers>,
-    guesses: Mutex<Guesses>,
 }
 
 type Shown = Result<Response, Trouble>;
@@ -49,7 +47,6 @@ impl Web {
             sign_ins,
             relying_party,
             browsers: Mutex::default(),
-            guesses: Mutex::default(),
         }))
     }
 
@@ -75,10 +72,6 @@ impl Web {
 
     fn browsers(&self) -> MutexGuard<'_, Browsers> {
         self.0.browsers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn guesses(&self) -> MutexGuard<'_, Guesses> {
-        self.0.guesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,27 +114,19 @@ async fn device(
 ) -> Shown {
     let Ok(Query(typed)) = typed else { return Err(Trouble::Malformed) };
     let Some(typed) = typed.code else { return Ok(respond(StatusCode::OK, pages::ask_code(None))) };
-    let Some(code) = UserCode::parse(&typed) else {
-        let wrong = "This is no code: it is eight letters without vowels, as your device shows it.";
-        return Ok(respond(StatusCode::BAD_REQUEST, pages::ask_code(Some(wrong))));
-    };
-    if !web.guesses().may_try(source, Instant::now()) {
-        return Err(Trouble::TooManyGuesses);
-    }
-    match web.0.sign_ins.look(&code).await {
-        Ok(_) => {}
-        Err(Refused::UnknownCode) => {
-            web.guesses().wrong(source, Instant::now());
-            let wrong =
-                "Nothing waits under this code. Compare it with your device; a code ends after ten minutes.";
-            return Ok(respond(StatusCode::NOT_FOUND, pages::ask_code(Some(wrong))));
+    let sign_in = match web.0.sign_ins.look(&typed, source).await {
+        Ok(sign_in) => sign_in,
+        Err(refusal) if refusal.class == Class::NotFound => {
+            let page = pages::ask_code(Some(&refusal));
+            return Ok(respond(StatusCode::NOT_FOUND, page));
         }
-        Err(refused) => return Err(refused.into()),
-    }
+        Err(refusal) => return Err(refusal.into()),
+    };
     let cookie = Cookie::new()?;
     let former = Cookie::of(&headers).map(|former| former.key());
-    web.browsers().open(cookie.key(), former, code.clone(), source, Instant::now());
+    let code = sign_in.user_code;
     let page = pages::choose_provider(&code, &web.0.relying_party.providers(), &cookie.form(SIGN_IN));
+    web.browsers().open(cookie.key(), former.as_deref(), code, source, Instant::now());
     Ok(with_cookie(respond(StatusCode::OK, page), &cookie))
 }
 
@@ -161,7 +146,7 @@ async fn sign_in(
 ) -> Shown {
     let Ok(Form(SignInForm { form })) = form else { return Err(Trouble::Malformed) };
     given(&cookie, &headers, SIGN_IN, &form)?;
-    web.browsers().code(cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
+    web.browsers().code(&cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
     let attempt = web.0.relying_party.authorize(&provider, &web.0.redirect_uri).await;
     let attempt = attempt.map_err(|fault| reported(&provider, fault))?;
     let url = attempt.url().to_owned();
@@ -170,7 +155,7 @@ async fn sign_in(
         return Err(reported(&provider, fault));
     }
     let refresh = HeaderValue::from_str(&format!("0;url={url}")).map_err(|_| Trouble::NotVouched(None))?;
-    if !web.browsers().depart(cookie.key(), attempt, Instant::now()) {
+    if !web.browsers().depart(&cookie.key(), attempt, Instant::now()) {
         return Err(Trouble::Over);
     }
     let mut response = respond(StatusCode::OK, pages::leaving(&provider, &url));
@@ -201,23 +186,23 @@ async fn callback(
     }
     let code = query.code.map(Zeroizing::new);
     let state = query.state.ok_or(Trouble::NotYours)?;
-    let attempt = web.browsers().arrive(cookie.key(), &state, Instant::now()).ok_or(Trouble::NotYours)?;
+    let attempt = web.browsers().arrive(&cookie.key(), &state, Instant::now()).ok_or(Trouble::NotYours)?;
     let callback =
         Callback { code, issuer: query.iss, error: query.error, error_description: query.error_description };
     let person = attempt.finish(callback).await.map_err(|fault| reported("", fault))?;
     let fresh = Cookie::new()?;
-    if !web.browsers().sign_in(cookie.key(), fresh.key(), person, Instant::now()) {
+    if !web.browsers().sign_in(&cookie.key(), fresh.key(), person, Instant::now()) {
         return Err(Trouble::Over);
     }
     Ok(with_cookie(Redirect::to("/confirm").into_response(), &fresh))
 }
 
 /// Shows what is asked.
-async fn ask(State(web): State<Web>, Known(cookie): Known) -> Shown {
-    let (code, person) = web.browsers().signed_in(cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
-    let asked = web.0.sign_ins.look(&code).await?;
-    let preview = web.0.sign_ins.preview(&code, &person).await?;
-    Ok(respond(StatusCode::OK, pages::confirm(&asked, &preview, &person, &cookie.form(CONFIRM))))
+async fn ask(State(web): State<Web>, Source(source): Source, Known(cookie): Known) -> Shown {
+    let (code, person) = web.browsers().signed_in(&cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
+    let asked = web.0.sign_ins.look(&code, source).await?;
+    let preview = web.0.sign_ins.preview(&code, &person.claims, source).await?;
+    Ok(respond(StatusCode::OK, pages::confirm(&asked, &preview, &person.claims, &cookie.form(CONFIRM))))
 }
 
 #[derive(Deserialize)]
@@ -244,25 +229,25 @@ async fn confirm(
 ) -> Shown {
     let Ok(Form(ConfirmForm { form, answer })) = form else { return Err(Trouble::Malformed) };
     given(&cookie, &headers, CONFIRM, &form)?;
-    let (code, person) = web.browsers().decide(cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
+    let (code, person) = web.browsers().decide(&cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
     let (ended, page) = match answer {
         Word::Confirm => {
-            let outcome = web.0.sign_ins.confirm(&code, &person, source).await?;
+            let outcome = web.0.sign_ins.confirm(&code, &person.claims, source).await?;
             web.0.relying_party.keep(&person).await;
             (Ended::Done(outcome), "/done")
         }
         Word::Refuse => {
-            web.0.sign_ins.refuse(&code).await?;
+            web.0.sign_ins.refuse(&code, source).await?;
             (Ended::Refused, "/refused")
         }
     };
-    web.browsers().end(cookie.key(), ended, Instant::now());
+    web.browsers().end(&cookie.key(), ended, Instant::now());
     Ok(Redirect::to(page).into_response())
 }
 
 /// Says how it ended.
 async fn ended(State(web): State<Web>, Known(cookie): Known) -> Shown {
-    let ended = web.browsers().ended(cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
+    let ended = web.browsers().ended(&cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
     let page = match ended {
         Ended::Done(outcome) => pages::done(&outcome),
         Ended::Refused => pages::refused(),

@@ -3,36 +3,35 @@
 //!
 //! Nothing here is secret but what [`Attempt`] and [`SignedIn`] keep to themselves; neither has a `Debug`.
 
-use crate::web::user_code::UserCode;
-use bulkhead_identity::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use bulkhead_coordinator_engine::{Claims, Preview, Refusal, SignInOutcome, SignInView};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// An answer that may take a while.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Sign-ins, each by its user code. Who may do what is decided behind this.
+/// Sign-ins, each by its user code, as typed. Who may do what is decided behind this, and so is how many wrong codes
+/// may come from `source`, the address of the browser.
 pub trait SignIns: Send + Sync {
     /// What waits under this code.
-    fn look<'a>(&'a self, code: &'a UserCode) -> Answer<'a, Result<Asked, Refused>>;
+    fn look<'a>(&'a self, code: &'a str, source: IpAddr) -> Answer<'a, Result<SignInView, Refusal>>;
     /// What confirming would do; changes nothing.
     fn preview<'a>(
         &'a self,
-        code: &'a UserCode,
-        person: &'a SignedIn,
-    ) -> Answer<'a, Result<Preview, Refused>>;
-    /// The person says yes, from this address.
+        code: &'a str,
+        claims: &'a Claims,
+        source: IpAddr,
+    ) -> Answer<'a, Result<Preview, Refusal>>;
+    /// The person says yes.
     fn confirm<'a>(
         &'a self,
-        code: &'a UserCode,
-        person: &'a SignedIn,
+        code: &'a str,
+        claims: &'a Claims,
         source: IpAddr,
-    ) -> Answer<'a, Result<Outcome, Refused>>;
+    ) -> Answer<'a, Result<SignInOutcome, Refusal>>;
     /// The person says no.
-    fn refuse<'a>(&'a self, code: &'a UserCode) -> Answer<'a, Result<(), Refused>>;
+    fn refuse<'a>(&'a self, code: &'a str, source: IpAddr) -> Answer<'a, Result<(), Refusal>>;
 }
 
 /// The OpenID providers at which people sign in.
@@ -80,18 +79,6 @@ pub struct SignedIn {
     pub refresh: Option<Zeroizing<String>>,
 }
 
-/// Stands in until the engine's own arrives.
-#[allow(missing_docs)]
-#[derive(Clone)]
-pub struct Claims {
-    pub provider: String,
-    pub issuer: String,
-    pub subject: String,
-    pub name: String,
-    pub groups: BTreeSet<String>,
-    pub other: BTreeMap<String, Vec<String>>,
-}
-
 /// Why a provider vouched for nobody.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SsoFault {
@@ -107,105 +94,4 @@ pub enum SsoFault {
     /// What came back is not what it may be. For the log, not for the page: whoever made it up need not know.
     #[error("the provider's answer is refused: {0}")]
     Invalid(String),
-}
-
-/// What waits for a person's word.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// What for.
-    pub purpose: Purpose,
-    /// The name that the device wants, or of the machine that logs in; from a stranger.
-    pub device: String,
-    /// Of the device's key; none for a login.
-    pub fingerprint: Option<String>,
-    /// From where it asked.
-    pub source: IpAddr,
-    /// Stands on its screen, too.
-    pub match_code: String,
-    /// When it is over.
-    pub expires: Timestamp,
-}
-
-/// What a sign-in is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// A device becomes a node, or its owner signs in again.
-    Enrol,
-    /// Somebody wants to administer.
-    Login,
-}
-
-/// What confirming would do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Preview {
-    /// What it gives.
-    pub gain: Gain,
-    /// The groups by which the rules let this person.
-    pub groups: Vec<String>,
-}
-
-/// What a person gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gain {
-    /// A node.
-    Node {
-        /// `key=value` of each label.
-        labels: Vec<String>,
-        /// Of each certificate.
-        lifetime: Duration,
-        /// Until when it goes on without a new sign-in.
-        until: Timestamp,
-        /// Whether an administrator has to approve it first.
-        approval: bool,
-    },
-    /// An administrator's session.
-    Session {
-        /// The role.
-        role: String,
-        /// Until when.
-        until: Timestamp,
-    },
-}
-
-/// What confirming did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The device is a node.
-    Enrolled {
-        /// Its name.
-        name: String,
-        /// `key=value` of each label.
-        labels: Vec<String>,
-    },
-    /// The device waits for an administrator.
-    Pending {
-        /// Its name.
-        name: String,
-    },
-    /// The session is open.
-    LoggedIn {
-        /// As whom.
-        user: String,
-        /// With which role.
-        role: String,
-    },
-}
-
-/// Why the engine said no.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// Nothing waits under this code.
-    #[error("nothing waits under this code")]
-    UnknownCode,
-    /// The rules do not let this person.
-    #[error("{why}")]
-    Denied {
-        /// In a sentence.
-        why: String,
-        /// What to do next.
-        help: Option<String>,
-    },
-    /// Not now: too many, no disk, stopping.
-    #[error("{0}")]
-    Unavailable(String),
 }

@@ -2,18 +2,18 @@
 //! Nothing in it says more to a stranger than he knows already.
 
 use crate::clock::NoRandomness;
-use crate::web::limits::GUESS_WINDOW;
 use crate::web::pages::{self, Outside};
-use crate::web::seam::{Refused, SsoFault};
+use crate::web::seam::SsoFault;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bulkhead_coordinator_engine::{Class, Refusal};
 use maud::html;
 
 /// Why there is no other page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// Too many wrong codes.
-    TooManyGuesses,
+    /// Too many wrong codes, or too much of something else.
+    TooMany(Refusal),
     /// No sign-in belongs to this browser, or not any more.
     Over,
     /// The form, or the provider's answer, is none that this browser was given.
@@ -23,7 +23,7 @@ pub(super) enum Trouble {
     /// There is no such page.
     NotFound,
     /// The rules do not let this person.
-    Denied { why: String, help: Option<String> },
+    Denied(Refusal),
     /// The provider does not vouch for the person; in its words, or in ours.
     NotVouched(Option<String>),
     /// Something that is needed does not answer.
@@ -32,13 +32,21 @@ pub(super) enum Trouble {
 
 const AGAIN: &str = "Start again at your device or terminal.";
 
-impl From<Refused> for Trouble {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::UnknownCode => Self::Over,
-            Refused::Denied { why, help } => Self::Denied { why, help },
-            Refused::Unavailable(why) => {
-                tracing::warn!(reason = %pages::shown(&why), "a sign-in could not go on");
+/// After which a network that guessed may try again, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.class {
+            Class::TooMany => Self::TooMany(refusal),
+            Class::NotFound => Self::Over,
+            Class::BadRequest
+            | Class::Unauthorized
+            | Class::Forbidden
+            | Class::Conflict
+            | Class::Unprocessable => Self::Denied(refusal),
+            Class::Internal | Class::Unavailable => {
+                tracing::warn!(reason = %refusal, "a sign-in could not go on");
                 Self::Unavailable("The coordinator")
             }
         }
@@ -66,10 +74,7 @@ impl From<NoRandomness> for Trouble {
 impl IntoResponse for Trouble {
     fn into_response(self) -> Response {
         let mut response = match &self {
-            Self::TooManyGuesses => respond(
-                StatusCode::TOO_MANY_REQUESTS,
-                pages::ask_code(Some("Too many wrong codes came from your network. Wait a minute.")),
-            ),
+            Self::TooMany(refusal) => respond(StatusCode::TOO_MANY_REQUESTS, pages::ask_code(Some(refusal))),
             Self::Over => respond(
                 StatusCode::GONE,
                 pages::trouble(
@@ -99,14 +104,11 @@ impl IntoResponse for Trouble {
                 StatusCode::NOT_FOUND,
                 pages::trouble("Nothing here", &html! { "There is no such page." }, AGAIN),
             ),
-            Self::Denied { why, help } => respond(
+            Self::Denied(refusal) => respond(
                 StatusCode::FORBIDDEN,
                 pages::trouble(
                     "Not permitted",
-                    &html! {
-                        (Outside(why))
-                        @if let Some(help) = help { br; (Outside(help)) }
-                    },
+                    &pages::refusal(refusal),
                     "Nothing was done. Ask your administrator if you think that you should be allowed.",
                 ),
             ),
@@ -132,8 +134,8 @@ impl IntoResponse for Trouble {
                 ),
             ),
         };
-        if matches!(self, Self::TooManyGuesses) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(GUESS_WINDOW.as_secs()));
+        if matches!(self, Self::TooMany(_)) {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response
     }

@@ -1,16 +1,20 @@
 //! The browser, and those it meets: an engine that knows one code, and a provider that vouches for Ada.
 
 use crate::api::Transport;
+use crate::web::Web;
 use crate::web::seam::*;
-use crate::web::{UserCode, Web};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
-use bulkhead_identity::Timestamp;
+use bulkhead_coordinator_engine::{
+    AdminRole, Claims, Class, Preview, Refusal, SignInOutcome, SignInPurpose, SignInView,
+};
+use bulkhead_identity::{IdentityKey, LabelKey, LabelValue, Labels, NodeName, Timestamp};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tower::ServiceExt as _;
+use zeroize::Zeroizing;
 
 pub(super) const CODE: &str = "WDJB-MJHT";
 pub(super) const STATE: &str = "canary-state";
@@ -20,35 +24,50 @@ pub(super) const SECRETS: [&str; 3] = ["canary-code", "canary-refresh", "canary-
 /// What everybody says.
 #[derive(Clone)]
 pub(super) struct Script {
-    pub(super) asked: Result<Asked, Refused>,
-    pub(super) preview: Result<Preview, Refused>,
-    pub(super) outcome: Result<Outcome, Refused>,
+    pub(super) asked: SignInView,
+    pub(super) preview: Result<Preview, Refusal>,
+    pub(super) outcome: SignInOutcome,
     pub(super) url: String,
     pub(super) finish: Result<String, SsoFault>,
 }
 
+pub(super) fn refusal(class: Class, message: &str) -> Refusal {
+    let help = Some("do something else".to_owned());
+    Refusal { class, code: "BH-C000", message: message.to_owned(), help, diagnostics: Vec::new() }
+}
+
+pub(super) fn laptop() -> NodeName {
+    NodeName::parse("ada-laptop").unwrap()
+}
+
+fn labels() -> Labels {
+    let label = |key, value| (LabelKey::parse(key).unwrap(), LabelValue::parse(value).unwrap());
+    Labels::new([label("team", "eng"), label("site", "muc")]).unwrap()
+}
+
 /// Ada adds her laptop.
 pub(super) fn script() -> Script {
-    let until = Timestamp(1_800_000_000);
+    let hour = Duration::from_secs(3600);
+    let key = IdentityKey::from_seed(Zeroizing::new([7; 32]));
     Script {
-        asked: Ok(Asked {
-            purpose: Purpose::Enrol,
-            device: "ada-laptop".to_owned(),
-            fingerprint: Some("SHA256:3q2+7w".to_owned()),
+        asked: SignInView {
+            purpose: SignInPurpose::Enrol,
+            user_code: CODE.to_owned(),
+            device: Some(laptop()),
+            fingerprint: Some(key.public().fingerprint()),
             source: "192.0.2.7".parse().unwrap(),
             match_code: "42 17".to_owned(),
             expires: Timestamp(1_799_990_000),
+        },
+        preview: Ok(Preview::Enrol {
+            name: laptop(),
+            labels: labels(),
+            lifetime: 8 * hour,
+            session: 12 * hour,
+            approval: false,
+            again: false,
         }),
-        preview: Ok(Preview {
-            gain: Gain::Node {
-                labels: vec!["team=eng".to_owned(), "site=muc".to_owned()],
-                lifetime: Duration::from_secs(8 * 3600),
-                until,
-                approval: false,
-            },
-            groups: vec!["engineering".to_owned()],
-        }),
-        outcome: Ok(Outcome::Enrolled { name: "ada-laptop".to_owned(), labels: vec!["team=eng".to_owned()] }),
+        outcome: SignInOutcome::Enrolled { name: laptop(), labels: labels() },
         url: format!("https://login.acme.example/authorize?client_id=b&state={STATE}"),
         finish: Ok("Ada".to_owned()),
     }
@@ -56,20 +75,14 @@ pub(super) fn script() -> Script {
 
 /// The same for a terminal.
 pub(super) fn login() -> Script {
-    let until = Timestamp(1_800_000_000);
-    let asked = Asked {
-        purpose: Purpose::Login,
-        device: "bulkheadctl".to_owned(),
-        fingerprint: None,
-        ..script().asked.unwrap()
-    };
+    let (user, role) = ("acme/u-1 (Ada)".to_owned(), AdminRole::Operator);
+    let session = Duration::from_secs(90 * 60);
+    let asked =
+        SignInView { purpose: SignInPurpose::Login, device: None, fingerprint: None, ..script().asked };
     Script {
-        asked: Ok(asked),
-        preview: Ok(Preview {
-            gain: Gain::Session { role: "operator".to_owned(), until },
-            groups: vec!["netops".to_owned()],
-        }),
-        outcome: Ok(Outcome::LoggedIn { user: "Ada".to_owned(), role: "operator".to_owned() }),
+        asked,
+        preview: Ok(Preview::Login { user: user.clone(), role, session }),
+        outcome: SignInOutcome::LoggedIn { user, role },
         ..script()
     }
 }
@@ -91,31 +104,40 @@ impl Deeds {
 struct Engine(Script, Deeds);
 
 impl Engine {
-    fn known<T: Clone>(&self, code: &UserCode, answer: &Result<T, Refused>) -> Result<T, Refused> {
-        if code.as_str() == CODE { answer.clone() } else { Err(Refused::UnknownCode) }
+    fn known(&self, code: &str) -> Result<(), Refusal> {
+        match code.to_uppercase().as_str() {
+            CODE => Ok(()),
+            "TOO-MANY" => Err(refusal(Class::TooMany, "too many wrong codes")),
+            _ => Err(refusal(Class::NotFound, "this code is not known here")),
+        }
     }
 }
 
 impl SignIns for Engine {
-    fn look<'a>(&'a self, code: &'a UserCode) -> Answer<'a, Result<Asked, Refused>> {
-        Box::pin(async { self.known(code, &self.0.asked) })
+    fn look<'a>(&'a self, code: &'a str, _: IpAddr) -> Answer<'a, Result<SignInView, Refusal>> {
+        Box::pin(async { self.known(code).map(|()| self.0.asked.clone()) })
     }
 
-    fn preview<'a>(&'a self, code: &'a UserCode, _: &'a SignedIn) -> Answer<'a, Result<Preview, Refused>> {
-        Box::pin(async { self.known(code, &self.0.preview) })
+    fn preview<'a>(
+        &'a self,
+        code: &'a str,
+        _: &'a Claims,
+        _: IpAddr,
+    ) -> Answer<'a, Result<Preview, Refusal>> {
+        Box::pin(async { self.known(code).and_then(|()| self.0.preview.clone()) })
     }
 
     fn confirm<'a>(
         &'a self,
-        code: &'a UserCode,
-        person: &'a SignedIn,
+        code: &'a str,
+        claims: &'a Claims,
         source: IpAddr,
-    ) -> Answer<'a, Result<Outcome, Refused>> {
-        self.1.note(format!("confirmed by {} from {source}", person.claims.subject));
-        Box::pin(async { self.known(code, &self.0.outcome) })
+    ) -> Answer<'a, Result<SignInOutcome, Refusal>> {
+        self.1.note(format!("confirmed by {} from {source}", claims.subject));
+        Box::pin(async { self.known(code).map(|()| self.0.outcome.clone()) })
     }
 
-    fn refuse<'a>(&'a self, code: &'a UserCode) -> Answer<'a, Result<(), Refused>> {
+    fn refuse<'a>(&'a self, code: &'a str, _: IpAddr) -> Answer<'a, Result<(), Refusal>> {
         self.1.note(format!("refused {code}"));
         Box::pin(async { Ok(()) })
     }

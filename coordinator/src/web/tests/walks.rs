@@ -1,8 +1,9 @@
 //! What people see on their way.
 
-use super::acted::{Browser, CODE, Script, login, pages, script};
-use crate::web::seam::{Outcome, Refused, SsoFault};
+use super::acted::{Browser, CODE, Script, laptop, login, pages, refusal, script};
+use crate::web::seam::SsoFault;
 use axum::http::{StatusCode, header};
+use bulkhead_coordinator_engine::{Class, SignInOutcome};
 
 fn check(name: &str, text: &str) {
     insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "../snapshots", omit_expression => true }, {
@@ -51,7 +52,7 @@ async fn a_person_says_no() {
 
 #[tokio::test]
 async fn a_device_waits_for_an_administrator() {
-    let outcome = Ok(Outcome::Pending { name: "ada-laptop".to_owned() });
+    let outcome = SignInOutcome::Pending { name: laptop() };
     let (_, last, _) = walk(Script { outcome, ..script() }, "confirm").await;
     check("done-pending", &last);
 }
@@ -63,7 +64,6 @@ async fn the_code_is_asked_for_and_the_provider_chosen() {
     check("device", &browser.get("/device").await.text());
     let choice = browser.get(&format!("/device?code={}", CODE.to_lowercase())).await;
     check("providers", &choice.text().replace(&choice.form(), "TOKEN"));
-    check("no-code", &browser.get("/device?code=hello").await.text());
     check("unknown-code", &browser.get("/device?code=BBBB-BBBB").await.text());
     let away = browser.leave().await;
     check("leaving", &away.text());
@@ -75,7 +75,7 @@ async fn the_code_is_asked_for_and_the_provider_chosen() {
 
 #[tokio::test]
 async fn what_goes_wrong_is_explained() {
-    let denied = Refused::Denied { why: "no rule lets you add devices".to_owned(), help: None };
+    let denied = refusal(Class::Forbidden, "no rule lets you add devices");
     let (router, _) = pages(Script { preview: Err(denied), ..script() });
     let mut browser = Browser::new(&router);
     let seen = browser.sign_in().await;
