@@ -9,7 +9,7 @@ use crate::newest;
 use crate::session::Session;
 use crate::tls::{self, Believe};
 use anyhow::{Context as _, anyhow, bail};
-use bulkhead_identity::Trust;
+use bulkhead_identity::{Timestamp, Trust};
 use bulkhead_protocol::enrol::ApiError;
 use data_encoding::BASE64URL_NOPAD;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -46,18 +46,19 @@ pub(crate) struct Client {
     route: Route,
     authorization: Option<HeaderValue>,
     sender: Option<SendRequest<Full<Bytes>>>,
+    ends: Option<Timestamp>,
 }
 
 impl Client {
     /// Over the coordinator's root-only unix socket: the socket's owner is who we are.
     pub(crate) fn socket(path: &Path) -> Self {
-        Self { route: Route::Socket(path.to_owned()), authorization: None, sender: None }
+        Self { route: Route::Socket(path.to_owned()), authorization: None, sender: None, ends: None }
     }
 
     /// Over TLS to coordinators of `trust`, not (yet) as anybody.
     pub(crate) fn anonymous(addresses: &[String], trust: Arc<Trust>) -> Self {
         let route = Route::Tls { addresses: addresses.to_vec(), believe: Believe::Coordinators(trust) };
-        Self { route, authorization: None, sender: None }
+        Self { route, authorization: None, sender: None, ends: None }
     }
 
     /// Over TLS with the key of a session.
@@ -67,13 +68,27 @@ impl Client {
         let mut value = HeaderValue::from_str(&bearer).context("the session's key")?;
         value.set_sensitive(true);
         client.authorization = Some(value);
+        client.ends = Some(session.expires);
         Ok(client)
+    }
+
+    /// Where the coordinators are; nowhere over the socket.
+    pub(crate) fn addresses(&self) -> &[String] {
+        match &self.route {
+            Route::Socket(_) => &[],
+            Route::Tls { addresses, .. } => addresses,
+        }
+    }
+
+    /// When the session ends with which it speaks; `None` when there is no session.
+    pub(crate) fn ends(&self) -> Option<Timestamp> {
+        self.ends
     }
 
     /// Over TLS to whoever answers, to ask for trust documents and nothing else.
     pub(crate) fn unverified(addresses: &[String]) -> Self {
         let route = Route::Tls { addresses: addresses.to_vec(), believe: Believe::AnyoneForTheTrustDocument };
-        Self { route, authorization: None, sender: None }
+        Self { route, authorization: None, sender: None, ends: None }
     }
 
     /// `GET path`, as it is.
