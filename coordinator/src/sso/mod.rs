@@ -75,7 +75,7 @@ pub struct Claims {
     pub issuer: String,
     /// Who, at this issuer.
     pub subject: String,
-    /// To show to people. Anyone may have any name.
+    /// To show to people; empty when the provider does not say. Anyone may have any name.
     pub name: String,
     /// Groups, as the provider names them.
     pub groups: BTreeSet<String>,
