@@ -164,8 +164,8 @@ pub fn coordinator(
         node: settings.node.clone(),
         port: settings.listen.port(),
         offloads_off: settings.offloads_off,
-        rules: bulkhead_coordinator_engine::Rules::default(),
-        web: None,
+        rules: settings.people.rules.clone(),
+        web: settings.people.web.as_ref().map(|web| web.url.clone()),
     };
     Coordinator::new(config, state, now).context("the coordinator cannot start from this state directory")
 }

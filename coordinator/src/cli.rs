@@ -156,6 +156,7 @@ impl Serve {
             renewal_grace: self.renewal_grace,
             offloads_off: self.offloads_off,
             log: self.log.clone(),
+            people: None,
         }
     }
 }

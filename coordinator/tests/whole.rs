@@ -226,6 +226,7 @@ async fn e8_one_state_directory_serves_one_daemon() {
         socket: deployment.directory.path().join("run/other.sock"),
         certificate_lifetime: bulkhead_coordinator::config::DEFAULT_CERTIFICATE_LIFETIME,
         offloads_off: Offloads::NONE,
+        people: bulkhead_coordinator::config::People::default(),
         renewal_grace: bulkhead_coordinator::config::DEFAULT_RENEWAL_GRACE,
     };
     let refused = bulkhead_coordinator::serve::Server::start(&deployment.root(), settings).await;

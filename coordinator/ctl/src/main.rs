@@ -13,6 +13,7 @@ mod moment;
 mod newest;
 mod node;
 mod offloads;
+mod pending;
 mod policy;
 mod public_file;
 mod receipts;

@@ -6,7 +6,7 @@ use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::table::{Table, printable};
-use crate::{moment, offloads, revoke};
+use crate::{moment, offloads, pending, revoke};
 use bulkhead_identity::{Labels, NodeName, Timestamp};
 use bulkhead_protocol::admin::{Node, NodeList, NodeState, SetLabels};
 use std::collections::BTreeMap;
@@ -14,7 +14,10 @@ use std::collections::BTreeMap;
 /// `node …`.
 pub(crate) async fn run(client: &mut Client, verb: command::Node, screen: Screen) -> Result<(), Failure> {
     match verb {
-        command::Node::List => list(client, screen).await,
+        command::Node::List { pending: false } => list(client, screen).await,
+        command::Node::List { pending: true } => pending::list(client, screen).await,
+        command::Node::Approve { name } => pending::approve(client, &name, screen).await,
+        command::Node::Reject { name, reason } => pending::reject(client, &name, reason, screen).await,
         command::Node::Show { name } => {
             let node = fetch(client, &name).await?;
             screen.answer("node", &node, show)

@@ -137,6 +137,8 @@ pub enum Command {
         request: RequestId,
         /// What `SignInBegun` gave it.
         device_code: Zeroizing<Vec<u8>>,
+        /// Address that asks; none over the unix socket.
+        source: Option<IpAddr>,
         /// Makes an administrator's key when it is fetched.
         entropy: Entropy,
     },
@@ -207,32 +209,6 @@ pub enum Command {
     Tick,
 }
 
-impl Command {
-    /// Address from which this was asked for; none for what nobody at an address asked for, and over the unix socket.
-    /// What arrives on a control link comes from that link's.
-    pub(crate) fn source(&self) -> Option<IpAddr> {
-        match self {
-            Self::EnrolBegin { source, .. }
-            | Self::SignInBegin { source, .. }
-            | Self::SignInConfirm { source, .. }
-            | Self::EnrolWorkload { source, .. } => Some(*source),
-            Self::Admin { source, .. }
-            | Self::EnrolFinish { source, .. }
-            | Self::Refused { source, .. }
-            | Self::KeyUsed { source, .. } => *source,
-            Self::Connected { observed, .. } => Some(observed.ip()),
-            Self::SignInLook { .. }
-            | Self::SignInPreview { .. }
-            | Self::SignInRefuse { .. }
-            | Self::SignInPoll { .. }
-            | Self::Refreshed { .. }
-            | Self::Message { .. }
-            | Self::Disconnected { .. }
-            | Self::Tick => None,
-        }
-    }
-}
-
 /// What somebody signs in for.
 pub enum Purpose {
     /// This machine is to be a node.
@@ -266,6 +242,29 @@ pub enum RefreshOutcome {
     Claims(Box<Claims>),
     /// It no longer vouches for the person.
     Denied(String),
+}
+
+impl Command {
+    /// Address from which this was asked for; none for what nobody at an address asked for, and over the unix socket.
+    /// What arrives on a control link comes from that link's.
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        match self {
+            Self::EnrolBegin { source, .. }
+            | Self::SignInBegin { source, .. }
+            | Self::SignInLook { source, .. }
+            | Self::SignInPreview { source, .. }
+            | Self::SignInConfirm { source, .. }
+            | Self::SignInRefuse { source, .. }
+            | Self::EnrolWorkload { source, .. } => Some(*source),
+            Self::Admin { source, .. }
+            | Self::EnrolFinish { source, .. }
+            | Self::Refused { source, .. }
+            | Self::KeyUsed { source, .. } => *source,
+            Self::Connected { observed, .. } => Some(observed.ip()),
+            Self::SignInPoll { source, .. } => *source,
+            Self::Message { .. } | Self::Refreshed { .. } | Self::Disconnected { .. } | Self::Tick => None,
+        }
+    }
 }
 
 /// With what right an administrator calls.

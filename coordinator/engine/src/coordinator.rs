@@ -181,7 +181,7 @@ impl Coordinator {
             Command::SignInRefuse { request, user_code, source } => {
                 effects.answer(request, self.sign_in_refuse(&user_code, source, now));
             }
-            Command::SignInPoll { request, device_code, entropy } => {
+            Command::SignInPoll { request, device_code, entropy, .. } => {
                 let answer = self.sign_in_poll(&device_code, &entropy, now, &mut effects);
                 effects.answer(request, answer);
             }

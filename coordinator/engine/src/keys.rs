@@ -157,7 +157,7 @@ impl Coordinator {
         })
     }
 
-    fn living_keys(&self, now: Now) -> impl Iterator<Item = &ApiKey> {
+    pub(crate) fn living_keys(&self, now: Now) -> impl Iterator<Item = &ApiKey> {
         self.state.api_keys.values().filter(move |key| now.wall < key.expires)
     }
 

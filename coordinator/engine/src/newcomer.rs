@@ -16,6 +16,9 @@ use bulkhead_protocol::enrol::FinishResponse;
 use bulkhead_protocol::offload::Offloads;
 use std::time::Duration;
 
+/// `/api/v1/nodes/pending` lists the nodes that wait.
+const RESERVED_NAME: &str = "pending";
+
 /// Keys whose possession was proved.
 #[derive(Clone, Copy)]
 pub(crate) struct Proved {
@@ -118,6 +121,11 @@ pub(crate) fn wished_name(wish: Option<&str>) -> Result<NodeName, Refusal> {
         Refusal::new(Class::BadRequest, "BH-C104", "this node has no name yet")
             .help("choose one with `bulkhead up --name NAME`")
     })?;
+    if wish == RESERVED_NAME {
+        let message = format!("a node cannot be called {RESERVED_NAME}: the API means others by it");
+        return Err(Refusal::new(Class::BadRequest, "BH-C104", message)
+            .help("choose another name with `bulkhead up --name NAME`"));
+    }
     NodeName::parse(wish).map_err(|error| {
         Refusal::new(Class::BadRequest, "BH-C104", error.to_string())
             .help("a name is 1 to 63 lower-case letters, digits and hyphens: `bulkhead up --name NAME`")

@@ -137,18 +137,9 @@ impl Rules {
     pub fn administrator(&self, claims: &Claims) -> Option<AdminGrant> {
         let matching = || self.administrators.iter().enumerate().filter(|(_, rule)| rule.who.matches(claims));
         // Of equal roles the earlier rule counts.
-        let (rule, highest) = matching().rev().max_by_key(|(_, rule)| rank(rule.role))?;
+        let (rule, highest) = matching().rev().max_by_key(|(_, rule)| rule.role)?;
         let session = matching().filter_map(|(_, rule)| rule.session).min().unwrap_or(PERSON_SESSION);
         Some(AdminGrant { role: highest.role, session, rule })
-    }
-}
-
-/// In the order of what they may do.
-fn rank(role: AdminRole) -> u8 {
-    match role {
-        AdminRole::Viewer => 0,
-        AdminRole::Operator => 1,
-        AdminRole::Admin => 2,
     }
 }
 

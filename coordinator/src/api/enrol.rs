@@ -42,7 +42,7 @@ pub(super) async fn begin(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "BH-R087", what)
             .help("install the same release on node and coordinator"));
     }
-    let source = caller.source.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let source = source(&caller);
     let reply = api.engine.ask(|request, entropy| Command::EnrolBegin { request, source, entropy }).await?;
     answer!(refused(reply)?, EnrolBegun)
 }
@@ -55,9 +55,7 @@ pub(super) async fn finish(
 ) -> Result<Response, Problem> {
     let body: FinishRequest = read(request).await?;
     let secret = Zeroizing::new(body.secret);
-    let certificate_request: CertificateRequest = minicbor::decode(&body.request)
-        .map_err(|_| Problem::malformed("`request` is not a certificate request"))?;
-    let certificate_request = Box::new(certificate_request);
+    let certificate_request = certificate_request(&body.request)?;
     let (enrolment, name) = (body.enrolment, body.name);
     let reply = api
         .engine
@@ -74,6 +72,16 @@ pub(super) async fn finish(
     answer!(refused(reply)?, Enrolled)
 }
 
-fn refused(reply: Reply) -> Result<Reply, Problem> {
+/// The address that asks; over the unix socket this host's own.
+pub(super) fn source(caller: &Caller) -> IpAddr {
+    caller.source.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+pub(super) fn certificate_request(bytes: &[u8]) -> Result<Box<CertificateRequest>, Problem> {
+    let request = minicbor::decode(bytes);
+    request.map(Box::new).map_err(|_| Problem::malformed("`request` is not a certificate request"))
+}
+
+pub(super) fn refused(reply: Reply) -> Result<Reply, Problem> {
     if let Reply::Refused(refusal) = reply { Err(refusal.into()) } else { Ok(reply) }
 }

@@ -19,6 +19,7 @@ mod problem;
 mod route;
 mod routes;
 mod session;
+mod signin;
 mod tokens;
 mod trust;
 

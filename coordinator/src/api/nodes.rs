@@ -1,4 +1,4 @@
-//! Nodes: list, show, label, switch offloads, revoke, remove.
+//! Nodes: list, show, approve, reject, label, switch offloads, revoke, remove.
 
 use super::body::read;
 use super::path::Segment;
@@ -26,6 +26,28 @@ pub(super) async fn remove(
     Segment(name): Segment<NodeName>,
 ) -> Result<Response, Problem> {
     done(&api.call(caller, AdminCall::NodeRemove(name)).await?)
+}
+
+pub(super) async fn pending(State(api): State<Api>, caller: Caller) -> Result<Response, Problem> {
+    answer!(api.call(caller, AdminCall::PendingList).await?, Pending)
+}
+
+pub(super) async fn approve(
+    State(api): State<Api>,
+    caller: Caller,
+    Segment(name): Segment<NodeName>,
+) -> Result<Response, Problem> {
+    answer!(api.call(caller, AdminCall::NodeApprove(name)).await?, Node)
+}
+
+pub(super) async fn reject(
+    State(api): State<Api>,
+    caller: Caller,
+    Segment(name): Segment<NodeName>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let reject = read(request).await?;
+    done(&api.call(caller, AdminCall::NodeReject(name, reject)).await?)
 }
 
 pub(super) async fn label(

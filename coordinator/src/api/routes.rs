@@ -2,14 +2,17 @@
 //! the tests that walk routes and roles (S1) are made from it.
 
 use super::route::{Answer, QueryNumber, Route, delete, get, post, put};
-use super::{Access, audit, enrol, flows, health, keys, nodes, openapi, policy, session, tokens, trust};
+use super::{
+    Access, audit, enrol, flows, health, keys, nodes, openapi, policy, session, signin, tokens, trust,
+};
 use bulkhead_protocol::admin::{
     AckStatus, Applied, AuditPage, AuditVerified, Can, CanAnswer, CheckReport, Confirm, CreateKey,
     CreateToken, CreatedKey, CreatedToken, KeyList, LiveFlows, Login, Node, NodeList, OffloadsOff,
-    PolicyCurrent, PolicyHistory, PolicyText, Revoke, RevokeStatus, Rollback, Session, SetLabels, SetSeal,
-    SwitchOffloads, TokenList, TrustApply, TrustView, WhoAmI,
+    PendingList, PolicyCurrent, PolicyHistory, PolicyText, Reject, Revoke, RevokeStatus, Rollback, Session,
+    SetLabels, SetSeal, SwitchOffloads, TokenList, TrustApply, TrustView, WhoAmI,
 };
 use bulkhead_protocol::enrol::{BeginRequest, BeginResponse, FinishRequest, FinishResponse};
+use bulkhead_protocol::signin::{DeviceAuthorization, EnrolSignIn, LoginSignIn, Poll, PollState};
 
 const PAGE: &[QueryNumber] = &[
     QueryNumber { name: "after", what: "Entries after this sequence number." },
@@ -34,6 +37,26 @@ pub fn routes() -> Vec<Route> {
             .takes::<FinishRequest>()
             .gives::<FinishResponse>()
             .refuses(&[403, 404, 409, 422]),
+        post(
+            "/enrol/v1/signin",
+            Public,
+            signin::enrol,
+            "Ask for a code by which a person enrols this machine",
+        )
+        .takes::<EnrolSignIn>()
+        .gives::<DeviceAuthorization>()
+        .refuses(&[404, 409]),
+        post("/enrol/v1/signin/poll", Public, signin::poll, "Ask how far a person's sign-in is")
+            .takes::<Poll>()
+            .gives::<PollState>()
+            .refuses(&[404, 409, 429]),
+        post("/api/v1/signin", Public, signin::login, "Ask for a code by which an administrator logs in")
+            .takes::<LoginSignIn>()
+            .gives::<DeviceAuthorization>(),
+        post("/api/v1/signin/poll", Public, signin::poll, "Ask how far an administrator's sign-in is")
+            .takes::<Poll>()
+            .gives::<PollState>()
+            .refuses(&[404, 409, 429]),
         post("/api/v1/session", Public, session::login, "Log in by the bootstrap secret")
             .takes::<Login>()
             .gives::<Session>()
@@ -49,6 +72,14 @@ pub fn routes() -> Vec<Route> {
         )
         .refuses(&[409]),
         get("/api/v1/nodes", Viewer, nodes::list, "List nodes").gives::<NodeList>(),
+        get("/api/v1/nodes/pending", Viewer, nodes::pending, "List nodes that wait for an administrator")
+            .gives::<PendingList>(),
+        post("/api/v1/nodes/{name}/approve", Operator, nodes::approve, "Make a node of one that waits")
+            .gives::<Node>()
+            .refuses(&[404, 409, 422]),
+        post("/api/v1/nodes/{name}/reject", Operator, nodes::reject, "Refuse a node that waits")
+            .takes::<Reject>()
+            .refuses(&[404]),
         get("/api/v1/nodes/{name}", Viewer, nodes::show, "Show a node").gives::<Node>().refuses(&[404]),
         delete("/api/v1/nodes/{name}", Admin, nodes::remove, "Forget a revoked node").refuses(&[404, 409]),
         put("/api/v1/nodes/{name}/labels", Operator, nodes::label, "Set and remove labels of a node")

@@ -54,6 +54,7 @@ fn deployment_after(events: impl IntoIterator<Item = Event>) -> Deployment {
         certificate_lifetime: DEFAULT_CERTIFICATE_LIFETIME,
         renewal_grace: DEFAULT_RENEWAL_GRACE,
         offloads_off: Offloads::NONE,
+        people: crate::config::People::default(),
     };
     let clock = Clock::start();
     let coordinator = boot::coordinator(&state, recovered.state, &settings, &clock).unwrap();

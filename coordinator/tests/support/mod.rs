@@ -78,6 +78,7 @@ impl Deployment {
             socket: self.socket(),
             certificate_lifetime: DEFAULT_CERTIFICATE_LIFETIME,
             offloads_off: Offloads::NONE,
+            people: bulkhead_coordinator::config::People::default(),
             renewal_grace: DEFAULT_RENEWAL_GRACE,
         };
         self.server = Some(Server::start(root, settings).await.unwrap());

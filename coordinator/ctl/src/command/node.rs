@@ -11,7 +11,24 @@ use std::time::Duration;
 #[derive(Subcommand, Debug)]
 pub(crate) enum Node {
     /// List all nodes.
-    List,
+    List {
+        /// Those that wait for an administrator instead.
+        #[arg(long)]
+        pending: bool,
+    },
+    /// Make a node of one that waits. Compare its fingerprint with the machine's, and its owner with who asked you.
+    Approve {
+        /// The name it waits under.
+        name: NodeName,
+    },
+    /// Refuse a node that waits.
+    Reject {
+        /// The name it waits under.
+        name: NodeName,
+        /// Why, for the journal and for the machine that waits.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
     /// Show one node.
     Show {
         /// The node's name.

@@ -8,7 +8,7 @@ use crate::coordinator::Coordinator;
 use crate::effect::{Effects, Reply};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Change};
-use crate::keys::ApiKey;
+use crate::keys::{ApiKey, MAX_API_KEYS};
 use crate::newcomer::{Newcomer, Proved};
 use crate::person::{Claims, Owner, display, who};
 use crate::refusal::{Class, Refusal};
@@ -314,9 +314,12 @@ impl Coordinator {
     ) -> Result<Session, Refusal> {
         self.writable()?;
         let Login { person, user, role, session } = login;
-        let own = |key: &&ApiKey| key.person.as_ref() == Some(&person) && now.wall < key.expires;
-        if self.state.api_keys.values().filter(own).count() >= MAX_SESSIONS_PER_PERSON {
-            let message = format!("{user} has {MAX_SESSIONS_PER_PERSON} sessions (MAX_SESSIONS_PER_PERSON)");
+        let own = self.living_keys(now).filter(|key| key.person.as_ref() == Some(&person)).count();
+        if own >= MAX_SESSIONS_PER_PERSON || self.living_keys(now).count() >= MAX_API_KEYS {
+            let message = format!(
+                "there are too many sessions already: at most {MAX_SESSIONS_PER_PERSON} of one person \
+                 (MAX_SESSIONS_PER_PERSON), {MAX_API_KEYS} keys in all (MAX_API_KEYS)"
+            );
             return Err(Refusal::new(Class::TooMany, "BH-C210", message).help("end some: bulkheadctl logout"));
         }
         let secret = entropy.derive("api key");

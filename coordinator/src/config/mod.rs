@@ -3,10 +3,16 @@
 //! A file with a mistake is refused whole, with every mistake and its line: a setting that was misspelt must
 //! not silently be the default.
 
+mod people;
+mod section;
+
+pub use people::{People, ProviderConfig, WebSettings};
+
 use crate::init::check_addresses;
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_identity::NodeName;
 use bulkhead_protocol::offload::{Offload, Offloads};
+use section::{Problems, texts};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,39 +40,7 @@ pub const MAX_RENEWAL_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
 const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 
 /// The configuration file with every setting, its default and what it means.
-pub const DEFAULT_FILE: &str = r#"# Configuration of bulkhead-coordinator (/etc/bulkhead/coordinator.toml).
-# Command line and environment go before this file. Unknown keys are refused.
-
-# Address for HTTPS (TCP) and for the control links of nodes (UDP).
-listen = "0.0.0.0:8443"
-
-# host:port under which nodes and administrators reach this coordinator, written into tokens.
-# Default: what `bulkhead-coordinator init --address` was given.
-# addresses = ["coordinator.acme.example:8443"]
-
-# The node that runs on this machine, when people or nodes reach this coordinator through the overlay. A policy that
-# would cut their way here is then refused, unless they insist. Default: none.
-# node = "coordinator-1"
-
-# The unix socket for root on this host.
-socket = "/run/bulkhead-coordinator/admin.sock"
-
-# Lifetime of node certificates, from 10 s to 30 d. Nodes renew at half of it. It is also the longest time for
-# which a node that hears nothing keeps talking to a revoked one.
-certificate_lifetime = "24h"
-
-# How long after its end a node may still renew its certificate, up to 365d; 0: not at all. It bridges an outage of
-# this coordinator that is longer than the lifetime: until the renewal such a node is told nothing, and its peers
-# refuse it. A node that comes later has to enrol again.
-renewal_grace = "30d"
-
-# Offloads that every node is told to leave off, because a kernel in the field gets one wrong: any of "tun-tso",
-# "tun-gro", "udp-gso", "udp-gro". `bulkheadctl node offloads` switches more of them while this coordinator runs.
-offloads_off = []
-
-# What to log, to standard error: error, warn, info, debug, trace; or per module, as tracing understands it.
-log = "info"
-"#;
+pub const DEFAULT_FILE: &str = include_str!("default.toml");
 
 /// Settings that one source gives; `None` where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +61,8 @@ pub struct Partial {
     pub offloads_off: Option<Offloads>,
     /// Log filter.
     pub log: Option<String>,
+    /// Who signs in where, and who may do what; in the file only.
+    pub people: Option<People>,
 }
 
 /// All settings.
@@ -106,6 +82,8 @@ pub struct Settings {
     pub renewal_grace: Duration,
     /// Offloads that every node leaves off.
     pub offloads_off: Offloads,
+    /// Who signs in where, and who may do what.
+    pub people: People,
 }
 
 impl Partial {
@@ -121,6 +99,7 @@ impl Partial {
             renewal_grace: self.renewal_grace.or(other.renewal_grace),
             offloads_off: self.offloads_off.or(other.offloads_off),
             log: self.log.or(other.log),
+            people: self.people.or(other.people),
         }
     }
 
@@ -139,6 +118,7 @@ impl Partial {
             certificate_lifetime: self.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME),
             renewal_grace: self.renewal_grace.unwrap_or(DEFAULT_RENEWAL_GRACE),
             offloads_off: self.offloads_off.unwrap_or_default(),
+            people: self.people.unwrap_or_default(),
         })
     }
 }
@@ -175,18 +155,22 @@ pub fn load(named: Option<&Path>) -> Result<Partial> {
 /// Every mistake, as `line: what`.
 pub fn parse(text: &str) -> Result<Partial, Vec<String>> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let at = |span: std::ops::Range<usize>| text[..span.start.min(text.len())].matches('\n').count() + 1;
-    let mut problems: Vec<(usize, String)> =
-        errors.iter().map(|e| (e.span().map_or(1, at), e.message().to_owned())).collect();
+    let mut problems = Problems::new(text);
+    for error in &errors {
+        problems.add(error.span().unwrap_or_default(), error.message());
+    }
     let mut settings = Partial::default();
-    for (key, value) in table.get_ref() {
+    let (people, others): (Vec<_>, Vec<_>) =
+        table.get_ref().iter().partition(|(key, _)| people::SECTIONS.contains(&key.get_ref().as_ref()));
+    for (key, value) in others {
         if let Err(error) = set(&mut settings, key.get_ref(), value) {
-            problems.push((at(key.span()), format!("{error:#}")));
+            problems.add(key.span(), &format!("{error:#}"));
         }
     }
-    problems.sort();
-    let shown: Vec<String> = problems.into_iter().map(|(line, what)| format!("{line}: {what}")).collect();
-    if shown.is_empty() { Ok(settings) } else { Err(shown) }
+    if !people.is_empty() {
+        settings.people = Some(People::read(table.get_ref(), &mut problems));
+    }
+    problems.none_or_all().map(|()| settings)
 }
 
 fn set(settings: &mut Partial, key: &str, value: &Spanned<DeValue<'_>>) -> Result<()> {
@@ -227,12 +211,6 @@ fn offloads(value: &DeValue<'_>) -> Result<Offloads> {
     named.context("`offloads_off`")
 }
 
-fn texts<'a>(key: &str, value: &'a DeValue<'_>) -> Result<Vec<&'a str>> {
-    let list = value.as_array().map(|list| list.iter().map(|item| item.get_ref().as_str()));
-    let texts = list.and_then(|texts| texts.collect::<Option<_>>());
-    texts.with_context(|| format!("`{key}` must be a list of strings"))
-}
-
 /// Reads a certificate lifetime such as `24h` or `60s`.
 ///
 /// # Errors
@@ -256,7 +234,7 @@ pub fn grace(text: &str) -> Result<Duration> {
     Ok(duration)
 }
 
-fn duration(text: &str) -> Result<Duration> {
+pub(crate) fn duration(text: &str) -> Result<Duration> {
     // A day is 24 hours here; jiff leaves the word to calendars.
     let hours =
         text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()).map(|days| u64::from(days) * 24);
