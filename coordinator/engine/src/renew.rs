@@ -17,7 +17,7 @@ use crate::refusal::{Class, Refusal};
 use crate::registry::{NodeRecord, Subject};
 use crate::revoke::Stride;
 use crate::sessions::sign_in_first;
-use bulkhead_identity::{CertificateRequest, NodeName, Now, VerifiedIdentity};
+use bulkhead_identity::{CertificateRequest, NodeName, Now, Timestamp, VerifiedIdentity};
 use bulkhead_protocol::control::ToNode;
 
 impl Coordinator {
