@@ -221,7 +221,7 @@ impl DaemonHandle {
     }
 
     /// How far this host's own clock is behind what the coordinator vouched for; zero when it is not.
-    pub(crate) fn clock_behind(&self) -> std::time::Duration {
+    pub(crate) fn clock_behind(&self) -> Duration {
         self.0.clock.behind()
     }
 

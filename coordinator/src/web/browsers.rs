@@ -164,6 +164,9 @@ mod tests {
     struct Fixed;
 
     impl Attempt for Fixed {
+        fn provider(&self) -> &str {
+            "acme"
+        }
         fn url(&self) -> &str {
             "https://idp.example/"
         }

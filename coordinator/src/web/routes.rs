@@ -189,7 +189,8 @@ async fn callback(
     let attempt = web.browsers().arrive(&cookie.key(), &state, Instant::now()).ok_or(Trouble::NotYours)?;
     let callback =
         Callback { code, issuer: query.iss, error: query.error, error_description: query.error_description };
-    let person = attempt.finish(callback).await.map_err(|fault| reported("", fault))?;
+    let provider = attempt.provider().to_owned();
+    let person = attempt.finish(callback).await.map_err(|fault| reported(&provider, fault))?;
     let fresh = Cookie::new()?;
     if !web.browsers().sign_in(&cookie.key(), fresh.key(), person, Instant::now()) {
         return Err(Trouble::Over);

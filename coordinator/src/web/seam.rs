@@ -50,6 +50,8 @@ pub trait RelyingParty: Send + Sync {
 
 /// A sign-in at a provider that has begun: its nonce and its PKCE verifier are inside.
 pub trait Attempt: Send {
+    /// Name of the provider in the configuration.
+    fn provider(&self) -> &str;
     /// Where the browser goes.
     fn url(&self) -> &str;
     /// What the provider's answer must carry (RFC 6749, section 10.12).

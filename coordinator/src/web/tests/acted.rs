@@ -173,6 +173,10 @@ impl RelyingParty for Provider {
 struct Begun(Script);
 
 impl Attempt for Begun {
+    fn provider(&self) -> &str {
+        "acme"
+    }
+
     fn url(&self) -> &str {
         &self.0.url
     }
