@@ -11,6 +11,7 @@ mod crash;
 mod enrol;
 mod hostile;
 mod hours;
+mod idp;
 mod knowledge;
 mod liar;
 mod load;

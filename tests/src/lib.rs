@@ -4,19 +4,25 @@
 //! Dropping a [`Lab`] ends its processes by their ids and removes its namespaces and its folder.
 
 pub mod coordinator;
+pub mod idp;
 pub mod lab;
 pub mod namespace;
 pub mod node;
+pub mod person;
 pub mod process;
 pub mod targets;
 pub mod wait;
+pub mod web_ca;
 
 pub use coordinator::Coordinator;
+pub use idp::Idp;
 pub use lab::Lab;
 pub use namespace::Namespace;
 pub use node::Node;
+pub use person::Person;
 pub use process::{Output, Process};
 pub use wait::{until, until_some};
+pub use web_ca::WebCa;
 
 use std::path::PathBuf;
 
