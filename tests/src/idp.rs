@@ -2,12 +2,11 @@
 //! runs (tests/idp/provider.mjs says what it offers).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::coordinator::START_LIMIT;
@@ -25,13 +24,16 @@ const SECRET: &str = "secret";
 /// What the first line that the provider prints begins with.
 const READY: &str = "issuer ";
 
+/// Pages and redirects of one sign-in; it takes five.
+const MAX_PAGES: usize = 10;
+
 /// A provider, running until dropped.
 #[derive(Debug)]
 pub struct Idp {
     /// Its issuer, exactly as in its tokens.
     pub issuer: String,
-    /// Its host; none: the loopback address of the host that the test runs on.
-    pub host: Option<Namespace>,
+    /// Its host.
+    pub host: Namespace,
     folder: PathBuf,
     users: BTreeMap<String, Value>,
     process: Process,
@@ -54,38 +56,20 @@ impl Idp {
     /// When it does not answer in time, with its log.
     pub fn start(lab: &Lab, name: &str, ca: &WebCa, redirects: &[&str]) -> Result<Self> {
         let host = lab.host(name)?;
-        let listen = format!("{}:9443", host.v4);
-        Self::run(&lab.folder().join(name), name, ca, redirects, Some(host), &listen)
-    }
-
-    /// The same on the loopback address, at any free port; `folder` is made.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    ///
-    /// # Panics
-    /// When it does not answer in time, with its log.
-    pub fn on_loopback(folder: &Path, name: &str, ca: &WebCa, redirects: &[&str]) -> Result<Self> {
-        Self::run(folder, name, ca, redirects, None, "127.0.0.1:0")
-    }
-
-    fn run(
-        folder: &Path,
-        name: &str,
-        ca: &WebCa,
-        redirects: &[&str],
-        host: Option<Namespace>,
-        listen: &str,
-    ) -> Result<Self> {
-        stage(folder)?;
-        let address = host.as_ref().map_or(Ipv4Addr::LOCALHOST, |host| host.v4);
-        let files = ca.issue(name, IpAddr::V4(address))?;
+        let folder = lab.folder().join(name);
+        stage(&folder)?;
+        let files = ca.issue(name, IpAddr::V4(host.v4))?;
         std::fs::write(folder.join(SECRET), Self::CLIENT_SECRET)?;
         std::fs::write(folder.join(USERS), "{}")?;
 
-        let mut command = host.as_ref().map_or_else(|| Command::new("node"), |host| host.command("node"));
-        command.arg(folder.join("provider.mjs")).args(["--listen", listen, "--name", name]);
-        command.arg("--certificate").arg(files.certificate).arg("--key").arg(files.key);
+        let mut command = host.command("node");
+        command.arg(folder.join("provider.mjs")).args(["--listen", &format!("{}:9443", host.v4)]);
+        command
+            .args(["--name", name])
+            .arg("--certificate")
+            .arg(files.certificate)
+            .arg("--key")
+            .arg(files.key);
         command.arg("--users").arg(folder.join(USERS)).arg("--keys").arg(folder.join(KEYS));
         command.arg("--secret").arg(folder.join(SECRET));
         for redirect in redirects {
@@ -96,10 +80,10 @@ impl Idp {
             assert!(process.running(), "the provider ended:\n{}", process.log());
             process.log().lines().find_map(|line| line.strip_prefix(READY)).map(ToOwned::to_owned)
         });
-        Ok(Self { issuer, host, folder: folder.to_owned(), users: BTreeMap::new(), process })
+        Ok(Self { issuer, host, folder, users: BTreeMap::new(), process })
     }
 
-    /// Everything it has logged.
+    /// Everything it has logged: each request as `METHOD PATH`, each refusal with its reason.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
@@ -154,6 +138,51 @@ impl Idp {
         std::fs::rename(new, path).context("replacing the users' file")
     }
 
+    /// Signs a user in without a browser, as an attacker's script would, from `url` at the authorization endpoint on. Returns
+    /// the address that the provider sends the browser back to, code and all, which nobody has visited.
+    ///
+    /// # Errors
+    /// When the provider refuses with a page of its own.
+    pub fn sign_in(&self, from: &Namespace, ca: &WebCa, url: &str, user: &str) -> Result<String> {
+        let jar = self.folder.join("cookies");
+        let page = self.folder.join("page");
+        // A new visitor each time; there is no jar before the first.
+        let _ = std::fs::remove_file(&jar);
+        let visit = |url: &str, form: &[&str]| -> Result<String> {
+            let mut command = from.command("curl");
+            command.args(["--silent", "--write-out", "%{redirect_url}", "--cacert"]).arg(ca.certificate());
+            command.arg("--cookie").arg(&jar).arg("--cookie-jar").arg(&jar).arg("--output").arg(&page);
+            for field in form {
+                command.args(["--data-urlencode", field]);
+            }
+            process::run(command.arg(url), COMMAND_LIMIT)?.success()
+        };
+        let credentials = [format!("user={user}"), format!("password={}", Self::password(user))];
+        let mut at = url.to_owned();
+        for _ in 0..MAX_PAGES {
+            let next = visit(&at, &[])?;
+            let next = if next.is_empty() {
+                let shown = std::fs::read_to_string(&page)?;
+                let (act, form) = if shown.contains("<title>Sign in at") {
+                    ("sign-in", credentials.each_ref().map(String::as_str).to_vec())
+                } else if shown.contains("<title>Allow ") {
+                    ("allow", vec!["answer=yes"])
+                } else {
+                    bail!("at {at}: {shown}");
+                };
+                visit(&format!("{at}/{act}"), &form)?
+            } else {
+                next
+            };
+            ensure!(!next.is_empty(), "at {at}: {}", std::fs::read_to_string(&page)?);
+            if !next.starts_with(&self.issuer) {
+                return Ok(next);
+            }
+            at = next;
+        }
+        bail!("the provider does not come to an end")
+    }
+
     /// A token for a workload, signed by this provider, ten minutes long; `claims` come in addition.
     ///
     /// # Errors
@@ -168,7 +197,7 @@ impl Idp {
     /// # Errors
     /// When it cannot be made.
     pub fn mint(&self, options: &[&str]) -> Result<String> {
-        let mut command = Command::new("node");
+        let mut command = process::command("node", &[]);
         command.arg(self.folder.join("mint.mjs")).arg("--keys").arg(self.folder.join(KEYS));
         command.args(["--issuer", &self.issuer]).args(options);
         Ok(process::run(&mut command, COMMAND_LIMIT)?.success()?.trim().to_owned())

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -104,7 +104,7 @@ impl Person {
         options: &[&str],
     ) -> Result<Self> {
         idp::stage(folder)?;
-        let mut command: Command = host.command("node");
+        let mut command = host.command("node");
         command.arg(folder.join("person.mjs")).arg("--home").arg(folder.join("home"));
         command.arg("--pictures").arg(pictures(name)?).args(options);
         if let Some(ca) = ca {
