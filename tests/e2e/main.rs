@@ -20,6 +20,7 @@ mod noise;
 mod office;
 mod offline_keys;
 mod offloads;
+mod openapi;
 mod policy;
 mod questions;
 mod queues;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::coordinator::START_LIMIT;
 use crate::namespace::COMMAND_LIMIT;
-use crate::{Lab, Namespace, Process, WebCa, process, source_root, until_some};
+use crate::{Lab, Namespace, Process, WebCa, installed, process, source_root, until_some};
 
 /// The programs in tests/idp.
 const PROGRAMS: [&str; 5] = ["keys.mjs", "mint.mjs", "pages.mjs", "person.mjs", "provider.mjs"];
@@ -204,19 +204,10 @@ impl Idp {
     }
 }
 
-/// Where tests/idp/install has put the packages: target/idp.
-pub(crate) fn installed() -> Result<PathBuf> {
-    let exe = std::env::current_exe().context("the path of the running test")?;
-    let mut folders = exe.ancestors().map(|above| above.join("idp"));
-    folders
-        .find(|folder| folder.join("node_modules").exists())
-        .context("oidc-provider and playwright-core are missing: run tests/idp/install, or tests/run")
-}
-
 /// Makes `folder` with the programs of tests/idp and, beside them, a link to what they import: Node looks for a package
 /// next to the program that names it, and nothing is installed in the source tree.
 pub(crate) fn stage(folder: &Path) -> Result<()> {
-    let packages = installed()?.join("node_modules");
+    let packages = installed("idp")?.join("node_modules");
     std::fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
     for program in PROGRAMS {
         std::fs::copy(source_root().join("tests/idp").join(program), folder.join(program))?;

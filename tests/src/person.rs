@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Lab, Namespace, WebCa, idp};
+use crate::{Lab, Namespace, WebCa, idp, installed};
 
 /// Longer than the browser's own limit for a step: it answers first, and says what was on the page.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
@@ -215,8 +215,8 @@ impl Drop for Person {
 /// An empty folder for the pictures of this test's person, where they outlive the test: target/pictures/TEST/PERSON.
 fn pictures(person: &str) -> Result<PathBuf> {
     let test = std::thread::current().name().unwrap_or("unnamed").replace("::", "/");
-    let target = idp::installed()?.parent().expect("idp/ is in a folder").to_owned();
-    let folder = target.join("pictures").join(test).join(person);
+    let idp = installed("idp")?;
+    let folder = idp.with_file_name("pictures").join(test).join(person);
     // There is none before the first time.
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;

@@ -69,8 +69,11 @@ impl WebCa {
     }
 }
 
-/// RFC 7468, section 2.
-fn write_pem(path: &Path, label: &str, der: &[u8]) -> Result<()> {
+/// Writes one object as PEM (RFC 7468, section 2).
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_pem(path: &Path, label: &str, der: &[u8]) -> Result<()> {
     let text = BASE64.encode(der);
     let mut pem = format!("-----BEGIN {label}-----\n");
     for line in text.as_bytes().chunks(64) {
