@@ -10,6 +10,7 @@
 //   {"sign_in": USER, "password": P}  all of a sign-in at provider.mjs: fill, fill, press
 //   {"expect": TEXT}                  the page says so, at the latest when the time is up
 //   {"reach": PREFIX}                 the address begins so
+//   {"back": true}, {"reload": true}  the browser's own buttons
 //   {"look": true}                    only say what is there
 // The answer: {"step", "ok", "error", "url", "title", "text", "outline" (what a screen reader gets), "headers" (of the
 // document), "documents" ([{url, status, headers}] loaded on the way, redirects too), "requests" (all addresses asked
@@ -91,6 +92,8 @@ async function act(step) {
   if ('press' in step) return press(step.press);
   if ('expect' in step) return page.getByText(step.expect).first().waitFor();
   if ('reach' in step) return page.waitForURL((url) => url.href.startsWith(step.reach));
+  if ('back' in step) return page.goBack();
+  if ('reload' in step) return page.reload();
   if ('look' in step) return undefined;
   if ('sign_in' in step) {
     await fill('User name', step.sign_in);
