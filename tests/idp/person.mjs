@@ -23,7 +23,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { parseArgs } from 'node:util';
+import { parseArgs, stripVTControlCharacters } from 'node:util';
 import { chromium } from 'playwright-core';
 
 const { values: given } = parseArgs({
@@ -40,6 +40,7 @@ const { values: given } = parseArgs({
 for (const need of ['home', 'pictures']) {
   if (given[need] === undefined) throw new Error(`person: --${need} is missing`);
 }
+const MAX_LOOKS = 5;
 const limit = Number(given['limit-ms']);
 const store = join(given.home, '.pki/nssdb');
 mkdirSync(store, { recursive: true });
@@ -139,11 +140,16 @@ for await (const line of createInterface({ input: process.stdin })) {
   try {
     await act(step);
   } catch (problem) {
-    error = problem.message;
+    error = stripVTControlCharacters(problem.message);
   }
-  // The picture is worth having after a failure too; a page that cannot even be looked at is the same failure.
-  const answer = await look(step, error).catch((problem) => (
-    { step, ok: false, error: error ?? problem.message, url: page.url(), ...seen }));
-  console.log(JSON.stringify(answer));
+  // A page may go on by itself while it is looked at: then the next one is. The picture is worth having after a failure
+  // too; a page that cannot even be looked at is the same failure.
+  let answer;
+  for (let looks = 0; !answer && looks < MAX_LOOKS; looks += 1) {
+    answer = await look(step, error).catch((problem) => {
+      error ??= looks + 1 === MAX_LOOKS ? problem.message : undefined;
+    });
+  }
+  console.log(JSON.stringify(answer ?? { step, ok: false, error, url: page.url(), ...seen }));
 }
 await browser.close();
