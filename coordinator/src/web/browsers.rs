@@ -94,7 +94,7 @@ impl Browsers {
             Stage::Away(attempt) if bool::from(attempt.state().as_bytes().ct_eq(state.as_bytes())) => {
                 Some(attempt)
             }
-            other => {
+            other @ (Stage::Choosing | Stage::Away(_) | Stage::SignedIn(_) | Stage::Ended(_)) => {
                 browser.stage = other;
                 None
             }
