@@ -11,6 +11,7 @@
 //! | [`api`], [`https`], [`socket`] | requests, by network and by unix socket |
 //! | [`control`], [`link`], [`tls`] | control links to nodes |
 //! | [`sso`] | sign-in at the company's identity providers |
+//! | [`web`] | pages for people who sign in |
 //! | [`init`], [`issuer`], [`backup`], [`serve`] | what the commands do |
 //!
 //! It is a library only so that tests can run a whole coordinator in their own process.
@@ -39,3 +40,4 @@ pub mod state_dir;
 pub mod stop;
 pub mod store;
 pub mod tls;
+pub mod web;

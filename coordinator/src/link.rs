@@ -81,7 +81,7 @@ impl LinkSender {
     /// A fresh certificate for the key that this link's handshake proved keeps the link open for its lifetime.
     fn renewed_until(&self, message: &ToNode) -> Option<Timestamp> {
         match message {
-            ToNode::Certificate { chain } => {
+            ToNode::Certificate { chain, .. } => {
                 let claims = Certificate::parse(chain.leaf()).ok()?.claims;
                 (claims.identity_key == self.key).then_some(claims.not_after)
             }

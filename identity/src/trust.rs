@@ -408,6 +408,17 @@ impl TrustHash {
     }
 }
 
+/// 64 hexadecimal digits.
+impl std::str::FromStr for TrustHash {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes());
+        let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or("a trust hash is 64 hexadecimal digits")
+    }
+}
+
 /// Lower-case hexadecimal.
 impl fmt::Display for TrustHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,9 @@
 //! calls [`Config::load`].
 
 use crate::packets::threads::{MAX_QUEUES, queues_for_this_machine};
+use bulkhead_identity::TrustHash;
 use bulkhead_protocol::offload::Offloads;
+use bulkhead_protocol::token::{MAX_COORDINATORS, is_address};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,10 @@ pub(crate) struct Config {
     pub(crate) write_resolv_conf: bool,
     /// Offloads that the data path does without.
     pub(crate) offloads_off: Offloads,
+    /// `host:port` of the coordinators, for first contact.
+    pub(crate) coordinators: Vec<String>,
+    /// The trust document by which they are known at first contact.
+    pub(crate) trust: Option<TrustHash>,
     /// Filter of the log, as `tracing-subscriber` reads it.
     pub(crate) log: String,
 }
@@ -85,6 +91,10 @@ pub(crate) struct Partial {
     pub(crate) write_resolv_conf: Option<bool>,
     /// See [`Config::offloads_off`].
     pub(crate) offloads_off: Option<Offloads>,
+    /// See [`Config::coordinators`].
+    pub(crate) coordinators: Option<Vec<String>>,
+    /// See [`Config::trust`].
+    pub(crate) trust: Option<TrustHash>,
     /// See [`Config::log`].
     pub(crate) log: Option<String>,
 }
@@ -157,6 +167,8 @@ impl Config {
             endpoints: layer.endpoints.unwrap_or_default(),
             write_resolv_conf: layer.write_resolv_conf.unwrap_or(false),
             offloads_off: layer.offloads_off.unwrap_or_default(),
+            coordinators: layer.coordinators.unwrap_or_default(),
+            trust: layer.trust,
             log: layer.log.unwrap_or_else(|| DEFAULT_LOG.into()),
         };
         let problems = config.problems();
@@ -192,6 +204,12 @@ impl Config {
                 bulkhead_protocol::control::MAX_ENDPOINTS
             ));
         }
+        if self.coordinators.len() > MAX_COORDINATORS {
+            problems.push(format!("coordinators: more than {MAX_COORDINATORS} (MAX_COORDINATORS)"));
+        }
+        for address in self.coordinators.iter().filter(|address| !is_address(address)) {
+            problems.push(format!("coordinators: {address:?} must be HOST:PORT"));
+        }
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
             problems.push(format!("log: {error}"));
         }
@@ -222,6 +240,10 @@ impl Config {
              # Offloads to do without, where this host's kernel or driver gets one wrong: any of \"tun-tso\", \"tun-gro\",\n\
              # \"udp-gso\", \"udp-gro\". The coordinator can leave off more.\n\
              offloads_off = []\n\n\
+             # First contact, for `bulkhead up --sso` and workloads: where the coordinators are, and the hash of the trust\n\
+             # document by which they are known (`bulkheadctl token invite`). A node that has joined needs neither.\n\
+             # coordinators = [\"bulkhead.acme.example:8443\"]\n\
+             # trust = \"64 hexadecimal digits\"\n\n\
              # error, warn, info, debug or trace, also per module: \"info,bulkhead=debug\".\n\
              log = \"{DEFAULT_LOG}\"\n"
         )
@@ -249,6 +271,8 @@ impl Partial {
             endpoints: self.endpoints.or(below.endpoints),
             write_resolv_conf: self.write_resolv_conf.or(below.write_resolv_conf),
             offloads_off: self.offloads_off.or(below.offloads_off),
+            coordinators: self.coordinators.or(below.coordinators),
+            trust: self.trust.or(below.trust),
             log: self.log.or(below.log),
         }
     }
@@ -281,6 +305,8 @@ impl Partial {
                 "endpoints" => take(&mut layer.endpoints, &key, value, &mut problems),
                 "write_resolv_conf" => take(&mut layer.write_resolv_conf, &key, value, &mut problems),
                 "offloads_off" => take(&mut layer.offloads_off, &key, value, &mut problems),
+                "coordinators" => take(&mut layer.coordinators, &key, value, &mut problems),
+                "trust" => take(&mut layer.trust, &key, value, &mut problems),
                 "log" => take(&mut layer.log, &key, value, &mut problems),
                 _ => problems.push(format!("{key}: unknown key; `--print-default-config` lists all keys")),
             }
@@ -347,6 +373,19 @@ mod tests {
         assert_eq!(Config::build(layer).unwrap_err().0.len(), 5);
         let too_many = Partial { queues: Some(MAX_QUEUES + 1), ..Partial::default() };
         assert_eq!(Config::build(too_many).unwrap_err().0.len(), 1);
+    }
+
+    #[test]
+    fn first_contact_is_checked_before_it_is_made() {
+        let hash = "ab".repeat(32);
+        let text = format!("coordinators = [\"c.acme.example:8443\"]\ntrust = \"{hash}\"\n");
+        let config = Config::build(Partial::parse(&text).unwrap()).unwrap();
+        assert_eq!(config.trust.map(|trust| trust.to_string()), Some(hash));
+        assert!(Partial::parse("trust = \"abcd\"\n").is_err());
+        for wrong in ["https://c.acme.example", "c.acme.example", "a b:1"] {
+            let layer = Partial { coordinators: Some(vec![wrong.into()]), ..Partial::default() };
+            assert_eq!(Config::build(layer).unwrap_err().0.len(), 1, "{wrong}");
+        }
     }
 
     #[test]

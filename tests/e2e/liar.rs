@@ -190,7 +190,7 @@ pub(crate) fn play(
         let held = (trust_version, generation, epoch);
         let observed = Endpoint(connection.remote_address());
         let (protocol, offloads_off) = (PROTOCOL_VERSION, Offloads::NONE);
-        let welcome = ToNode::Welcome { protocol, wall: wall(), observed, offloads_off };
+        let welcome = ToNode::Welcome { protocol, wall: wall(), observed, offloads_off, session_until: None };
         send.write_all(&frame::encode(&welcome).unwrap()).await.unwrap();
         for (what, lie) in lies {
             let lying_map = if let ToNode::Map(MapUpdate::Snapshot { sequence, .. }) = &lie {

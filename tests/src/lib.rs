@@ -4,21 +4,29 @@
 //! Dropping a [`Lab`] ends its processes by their ids and removes its namespaces and its folder.
 
 pub mod coordinator;
+pub mod idp;
 pub mod lab;
 pub mod namespace;
 pub mod node;
+pub mod person;
 pub mod process;
 pub mod targets;
 pub mod wait;
+pub mod web_ca;
 
 pub use coordinator::Coordinator;
+pub use idp::Idp;
 pub use lab::Lab;
 pub use namespace::Namespace;
 pub use node::Node;
+pub use person::Person;
 pub use process::{Output, Process};
 pub use wait::{until, until_some};
+pub use web_ca::WebCa;
 
 use std::path::PathBuf;
+
+use anyhow::{Context, Result};
 
 /// A program built from this workspace: in the folder that `BULKHEAD_BIN` names, or next to the test that runs it.
 ///
@@ -43,6 +51,18 @@ pub fn program(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Where `tests/NAME/install` has put what it installs: target/NAME.
+///
+/// # Errors
+/// When it has not been run.
+pub fn installed(name: &str) -> Result<PathBuf> {
+    let exe = std::env::current_exe().context("the path of the running test")?;
+    exe.ancestors()
+        .map(|above| above.join(name))
+        .find(|folder| folder.exists())
+        .with_context(|| format!("target/{name} is missing: run tests/{name}/install, or tests/run"))
 }
 
 /// The root of the source tree.

@@ -109,14 +109,27 @@ impl Namespace {
         text.trim().parse().context("reading a counter")
     }
 
-    /// Makes the namespace's own `/etc/resolv.conf` (what `ip netns exec` binds over the host's).
+    /// Makes the namespace's own `/etc/resolv.conf`.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write_resolv_conf(&self, text: &str) -> Result<()> {
+        self.write_etc("resolv.conf", text)
+    }
+
+    /// Makes the namespace's own `/etc/hosts`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_hosts(&self, text: &str) -> Result<()> {
+        self.write_etc("hosts", text)
+    }
+
+    /// What `ip netns exec` binds over a file of the host's `/etc`.
+    fn write_etc(&self, file: &str, text: &str) -> Result<()> {
         let folder = PathBuf::from("/etc/netns").join(&self.name);
         std::fs::create_dir_all(&folder).context("making the namespace's folder")?;
-        std::fs::write(folder.join("resolv.conf"), text).context("writing resolv.conf")
+        std::fs::write(folder.join(file), text).with_context(|| format!("writing {file}"))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::newest;
 use crate::session::Session;
 use crate::tls::{self, Believe};
 use anyhow::{Context as _, anyhow, bail};
-use bulkhead_identity::{Trust, TrustHash};
+use bulkhead_identity::{Timestamp, Trust, TrustHash};
 use bulkhead_protocol::enrol::ApiError;
 use bulkhead_protocol::token::Token;
 use data_encoding::BASE64URL_NOPAD;
@@ -55,24 +55,26 @@ pub(crate) struct Client {
     route: Route,
     authorization: Option<HeaderValue>,
     sender: Option<SendRequest<Full<Bytes>>>,
+    ends: Option<Timestamp>,
 }
 
 impl Client {
     /// Over the coordinator's root-only unix socket: the socket's owner is who we are.
     pub(crate) fn socket(path: &Path) -> Self {
-        Self { route: Route::Socket(path.to_owned()), authorization: None, sender: None }
+        Self { route: Route::Socket(path.to_owned()), authorization: None, sender: None, ends: None }
     }
 
     /// Over TLS to coordinators of `trust`, not (yet) as anybody.
     pub(crate) fn anonymous(addresses: &[String], trust: Arc<Trust>) -> Self {
         let route = Route::Tls { addresses: addresses.to_vec(), believe: Believe::Coordinators(trust) };
-        Self { route, authorization: None, sender: None }
+        Self { route, authorization: None, sender: None, ends: None }
     }
 
     /// Over TLS with the key of a session.
     pub(crate) fn session(session: &Session) -> Result<Self, Failure> {
         let mut client = Self::anonymous(&session.coordinators, Arc::new(session.verified_trust()?));
         client.authorization = Some(bearer(&session.key)?);
+        client.ends = Some(session.expires);
         Ok(client)
     }
 
@@ -80,13 +82,26 @@ impl Client {
     pub(crate) fn key(token: Token) -> Result<Self, Failure> {
         let authorization = Some(bearer(token.secret.as_slice())?);
         let route = Route::Pinned { addresses: token.coordinators, pin: token.trust };
-        Ok(Self { route, authorization, sender: None })
+        Ok(Self { route, authorization, sender: None, ends: None })
+    }
+
+    /// Where the coordinators are; nowhere over the socket.
+    pub(crate) fn addresses(&self) -> &[String] {
+        match &self.route {
+            Route::Socket(_) => &[],
+            Route::Tls { addresses, .. } | Route::Pinned { addresses, .. } => addresses,
+        }
+    }
+
+    /// When the session ends with which it speaks; `None` when there is no session.
+    pub(crate) fn ends(&self) -> Option<Timestamp> {
+        self.ends
     }
 
     /// Over TLS to whoever answers, to ask for trust documents and nothing else.
     pub(crate) fn unverified(addresses: &[String]) -> Self {
         let route = Route::Tls { addresses: addresses.to_vec(), believe: Believe::AnyoneForTheTrustDocument };
-        Self { route, authorization: None, sender: None }
+        Self { route, authorization: None, sender: None, ends: None }
     }
 
     /// `GET path`, as it is.

@@ -93,7 +93,7 @@ impl Failure {
             Self::Refused { status, error } => match (&error.help, *status) {
                 (Some(help), _) => Some(printable(help)),
                 (None, StatusCode::UNAUTHORIZED) => {
-                    Some("log in again: bulkheadctl login --token-file FILE".to_owned())
+                    Some("log in again: bulkheadctl login --sso, or login --token-file FILE".to_owned())
                 }
                 (None, StatusCode::FORBIDDEN) => {
                     Some("`bulkheadctl whoami` shows your role; an admin can do this".to_owned())

@@ -6,8 +6,9 @@ use crate::command;
 use crate::failure::Failure;
 use crate::screen::{Screen, remark};
 use crate::session::Session;
-use crate::{moment, newest, secret_file};
+use crate::{moment, newest, secret_file, signin};
 use anyhow::Context as _;
+use bulkhead_identity::Timestamp;
 use bulkhead_protocol::admin::{self, WhoAmI};
 use bulkhead_protocol::token::{Token, TokenKind};
 use serde::Serialize;
@@ -20,14 +21,38 @@ struct LoggedIn<'a> {
     user: &'a str,
     role: &'a str,
     trust_domain: &'a str,
-    expires: bulkhead_identity::Timestamp,
+    expires: Timestamp,
 }
 
-/// Trades the secret of `--token-file` for a session, and writes the session file.
+/// Opens a session, in whichever way was asked for, and writes the session file.
 pub(crate) async fn login(path: &Path, arguments: command::Login, screen: Screen) -> Result<(), Failure> {
-    let text = secret_file::read(&arguments.token_file)?;
-    let token =
-        Token::parse(&text).with_context(|| format!("{} holds no token", arguments.token_file.display()))?;
+    let session = match &arguments.token_file {
+        Some(token_file) => by_secret(token_file, arguments.name).await?,
+        None => signin::sign_in(path, &arguments.contact, screen).await?,
+    };
+    session.store(path)?;
+    let trust = session.verified_trust()?;
+    let logged_in = LoggedIn {
+        user: &session.user,
+        role: &session.role,
+        trust_domain: trust.document().trust_domain.as_str(),
+        expires: session.expires,
+    };
+    screen.answer("session", &logged_in, |shown| {
+        crate::table::printable(&format!(
+            "logged in to {} as {} ({}), {}",
+            shown.trust_domain,
+            shown.user,
+            shown.role,
+            moment::show_left(shown.expires, moment::now())
+        ))
+    })
+}
+
+/// Trades the secret of a token for a session.
+async fn by_secret(token_file: &Path, name: Option<String>) -> Result<Session, Failure> {
+    let text = secret_file::read(token_file)?;
+    let token = Token::parse(&text).with_context(|| format!("{} holds no token", token_file.display()))?;
     match token.kind {
         TokenKind::Admin => {}
         TokenKind::ApiKey => {
@@ -47,27 +72,10 @@ pub(crate) async fn login(path: &Path, arguments: command::Login, screen: Screen
     let trust = Arc::new(newest::pinned(&token.coordinators, token.trust).await?);
 
     let mut client = Client::anonymous(&token.coordinators, Arc::clone(&trust));
-    let mut request = admin::Login { secret: token.secret.to_vec(), name: user_name(arguments.name) };
+    let mut request = admin::Login { secret: token.secret.to_vec(), name: user_name(name) };
     let granted = client.post("/api/v1/session", &request).await;
     request.secret.zeroize();
-    let session = Session::new(token.coordinators, &trust, granted?);
-    session.store(path)?;
-
-    let logged_in = LoggedIn {
-        user: &session.user,
-        role: &session.role,
-        trust_domain: trust.document().trust_domain.as_str(),
-        expires: session.expires,
-    };
-    screen.answer("session", &logged_in, |shown| {
-        crate::table::printable(&format!(
-            "logged in to {} as {} ({}), {}",
-            shown.trust_domain,
-            shown.user,
-            shown.role,
-            moment::show_left(shown.expires, moment::now())
-        ))
-    })
+    Ok(Session::new(token.coordinators, &trust, granted?))
 }
 
 /// Ends the session at the coordinator and deletes its file. The file goes even when the coordinator cannot be
@@ -91,11 +99,22 @@ pub(crate) async fn logout(path: &Path, screen: Screen) -> Result<(), Failure> {
     screen.line("logged out")
 }
 
-/// Shows who we are.
+/// What `--json` shows.
+#[derive(Serialize)]
+struct Me {
+    #[serde(flatten)]
+    me: WhoAmI,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Timestamp>,
+}
+
+/// Shows who we are, with which role, and until when.
 pub(crate) async fn whoami(client: &mut Client, screen: Screen) -> Result<(), Failure> {
-    let me: WhoAmI = client.get("/api/v1/whoami").await?;
-    screen.answer("whoami", &me, |me| {
-        crate::table::printable(&format!("{} ({}) in {}", me.user, me.role, me.trust_domain))
+    let me = Me { me: client.get("/api/v1/whoami").await?, expires: client.ends() };
+    screen.answer("whoami", &me, |Me { me, expires }| {
+        let ends = expires.map(|at| format!(", {}", moment::show_left(at, moment::now())));
+        let who = format!("{} ({}) in {}", me.user, me.role, me.trust_domain);
+        crate::table::printable(&(who + &ends.unwrap_or_default()))
     })
 }
 

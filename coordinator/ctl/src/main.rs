@@ -24,6 +24,7 @@ mod screen;
 mod secret_file;
 mod session;
 mod shell;
+mod signin;
 mod table;
 mod tls;
 mod token;
@@ -128,7 +129,7 @@ impl Place {
         }
         Err(Failure::usage(
             format!("not logged in: neither {} nor {DEFAULT_SOCKET} exists", path.display()),
-            "bulkheadctl login --token-file FILE, or name the coordinator's socket with --socket PATH",
+            "bulkheadctl login --sso, or login --token-file FILE, or name the coordinator's socket with --socket PATH",
         ))
     }
 }

@@ -85,7 +85,7 @@ impl Session {
         if self.expires <= now {
             return Err(Failure::usage(
                 format!("the session of {} {}", self.user, moment::show_left(self.expires, now)),
-                "log in again: bulkheadctl login --token-file FILE",
+                "log in again: bulkheadctl login --sso, or login --token-file FILE",
             ));
         }
         Ok(Trust::stored(&self.trust, now).context("the session file's trust document")?)

@@ -1,13 +1,14 @@
-//! Join tokens. A token is shown once, when it is made, and nowhere else: neither lists nor the journal hold it.
+//! Join tokens, and invitations. A token is shown once, when it is made, and nowhere else: neither lists nor the journal hold it.
 
 use crate::client::Client;
 use crate::command::{self, CreateToken};
 use crate::failure::Failure;
 use crate::screen::{Screen, remark};
 use crate::table::{Table, printable};
-use crate::{moment, secret_file};
-use bulkhead_identity::{Labels, Timestamp};
+use crate::{moment, public_file, secret_file};
+use bulkhead_identity::{Labels, Timestamp, TrustHash};
 use bulkhead_protocol::admin;
+use bulkhead_protocol::token::{Invitation, MAX_COORDINATORS};
 use serde::Serialize;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 pub(crate) async fn run(client: &mut Client, verb: command::Token, screen: Screen) -> Result<(), Failure> {
     match verb {
         command::Token::Create(arguments) => create(client, arguments, screen).await,
+        command::Token::Invite(arguments) => invite(client, arguments, screen).await,
         command::Token::List => list(client, screen).await,
         command::Token::Revoke { id } => {
             client.delete(&format!("/api/v1/tokens/{id}")).await?;
@@ -74,6 +76,49 @@ async fn create(client: &mut Client, arguments: CreateToken, screen: Screen) -> 
             }
             screen.answer("token", &shown(Some(&token), None), |_| token.to_string())
         }
+    }
+}
+
+/// What `--json` shows of an invitation.
+#[derive(Serialize)]
+struct Invited<'a> {
+    trust: TrustHash,
+    coordinators: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invitation: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a Path>,
+}
+
+async fn invite(client: &mut Client, arguments: command::Invite, screen: Screen) -> Result<(), Failure> {
+    let coordinators = match arguments.coordinator {
+        given if !given.is_empty() => given,
+        _ => client.addresses().to_vec(),
+    };
+    if !(1..=MAX_COORDINATORS).contains(&coordinators.len()) {
+        return Err(Failure::usage(
+            "an invitation names between 1 and 8 coordinators (MAX_COORDINATORS)",
+            "name those that people and nodes reach, as --coordinator HOST:PORT",
+        ));
+    }
+    let trust: admin::TrustView = client.get("/api/v1/trust").await?;
+    let trust = TrustHash::of(&trust.document);
+    let invitation = Invitation { trust, coordinators };
+    let text = invitation.encode();
+    let shown = |invitation_text, file| Invited {
+        trust,
+        coordinators: &invitation.coordinators,
+        invitation: invitation_text,
+        file,
+    };
+    match &arguments.out {
+        Some(path) => {
+            public_file::replace(path, format!("{text}\n").as_bytes())?;
+            screen.answer("invitation", &shown(None, Some(path)), |_| {
+                format!("invitation to {}, in {}", invitation.coordinators.join(", "), path.display())
+            })
+        }
+        None => screen.answer("invitation", &shown(Some(&text), None), |_| text.clone()),
     }
 }
 

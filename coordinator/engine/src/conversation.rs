@@ -160,7 +160,9 @@ impl Coordinator {
         (link.held, link.ahead, link.set_aside) = (Some(held), ahead, set_aside);
         let (observed, name) = (Endpoint(link.observed), link.name.clone());
         let (wall, offloads_off) = (now.wall, self.offloads_off(&name));
-        let welcome = ToNode::Welcome { protocol: PROTOCOL_VERSION, wall, observed, offloads_off };
+        let session_until = self.session_until(&name);
+        let welcome =
+            ToNode::Welcome { protocol: PROTOCOL_VERSION, wall, observed, offloads_off, session_until };
         effects.send(connection, welcome);
         if set_aside {
             let why = "this coordinator was restored from a backup, and may know less than you";

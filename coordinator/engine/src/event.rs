@@ -272,7 +272,7 @@ pub enum Change {
         revocation: RevocationStep,
     },
     /// A person signed in for a machine that now waits for an administrator.
-    #[n(30)]
+    #[n(40)]
     NodePending {
         /// What it will be.
         #[n(0)]
@@ -282,7 +282,7 @@ pub enum Change {
         device: ByteArray<32>,
     },
     /// A machine waits no longer: an administrator refused it, its person lost the right, or nobody came.
-    #[n(31)]
+    #[n(41)]
     PendingEnded {
         /// The name that it would have had.
         #[n(0)]
@@ -292,14 +292,14 @@ pub enum Change {
         reason: String,
     },
     /// An administrator made a node of a machine that waited.
-    #[n(32)]
+    #[n(42)]
     NodeApproved {
         /// The node, with its certificate.
         #[n(0)]
         node: Box<NodeRecord>,
     },
     /// A person signed in for a machine, which is a node.
-    #[n(33)]
+    #[n(43)]
     PersonEnrolled {
         /// The node, with its owner and its certificate.
         #[n(0)]
@@ -309,7 +309,7 @@ pub enum Change {
         device: ByteArray<32>,
     },
     /// A workload showed its platform's token and is a node.
-    #[n(34)]
+    #[n(44)]
     WorkloadEnrolled {
         /// The provider, as the configuration calls it.
         #[n(0)]
@@ -323,7 +323,7 @@ pub enum Change {
     },
     /// What a person's node is follows again from what the provider says: after another sign-in, or because the
     /// provider said something else when it was asked again.
-    #[n(35)]
+    #[n(45)]
     NodeSignedIn {
         /// Owner, labels and certificate from now on.
         #[n(0)]
@@ -333,7 +333,7 @@ pub enum Change {
         revocation: Option<RevocationStep>,
     },
     /// A provider still vouches for a person.
-    #[n(36)]
+    #[n(46)]
     PersonRefreshed {
         /// Whom.
         #[n(0)]
@@ -350,7 +350,7 @@ pub enum Change {
         administrator: Option<AdminRole>,
     },
     /// A provider no longer vouches for a person: nodes are not renewed, and administrator keys end.
-    #[n(37)]
+    #[n(47)]
     PersonDenied {
         /// Whom.
         #[n(0)]
@@ -360,35 +360,35 @@ pub enum Change {
         reason: String,
     },
     /// A person signed in as an administrator.
-    #[n(38)]
+    #[n(48)]
     AdministratorSignedIn {
         /// All but its secret.
         #[n(0)]
         key: ApiKey,
     },
     /// An API key exists.
-    #[n(40)]
+    #[n(30)]
     KeyCreated {
         /// All but its secret.
         #[n(0)]
         key: ApiKey,
     },
     /// An administrator ended an API key.
-    #[n(41)]
+    #[n(31)]
     KeyRevoked {
         /// Its id.
         #[n(0)]
         id: String,
     },
     /// An API key was used, for the first time or again after an hour.
-    #[n(42)]
+    #[n(32)]
     KeyUsed {
         /// Its id.
         #[n(0)]
         id: String,
     },
     /// A request was refused; nothing changed.
-    #[n(43)]
+    #[n(33)]
     Refused {
         /// Method and path of the route.
         #[n(0)]
@@ -401,7 +401,7 @@ pub enum Change {
         why: String,
     },
     /// So many more requests were refused than were written down.
-    #[n(44)]
+    #[n(34)]
     RefusalsCounted {
         /// Without a valid credential.
         #[n(0)]

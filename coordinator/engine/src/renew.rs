@@ -17,7 +17,7 @@ use crate::refusal::{Class, Refusal};
 use crate::registry::{NodeRecord, Subject};
 use crate::revoke::Stride;
 use crate::sessions::sign_in_first;
-use bulkhead_identity::{CertificateRequest, NodeName, Now, VerifiedIdentity};
+use bulkhead_identity::{CertificateRequest, NodeName, Now, Timestamp, VerifiedIdentity};
 use bulkhead_protocol::control::ToNode;
 
 impl Coordinator {
@@ -132,6 +132,13 @@ impl Coordinator {
             return;
         }
         link.serial = node.certificate.serial;
-        effects.send(connection, ToNode::Certificate { chain: node.certificate.chain.clone() });
+        let chain = node.certificate.chain.clone();
+        let session_until = self.session_until(name);
+        effects.send(connection, ToNode::Certificate { chain, session_until });
+    }
+
+    /// When the session of a node's owner ends.
+    pub(crate) fn session_until(&self, name: &NodeName) -> Option<Timestamp> {
+        self.state.nodes.get(name)?.owner.as_ref().map(|owner| owner.session_until)
     }
 }

@@ -17,7 +17,7 @@ impl From<IpAddr> for Network {
 }
 
 /// At most `MAX` things by id. When one more comes, the network that holds most loses its oldest.
-pub(crate) struct Waiting<T, const MAX: usize> {
+pub struct Waiting<T, const MAX: usize> {
     open: BTreeMap<String, (Network, T)>,
     /// Ids by network, oldest first.
     order: BTreeMap<Network, VecDeque<String>>,
@@ -30,7 +30,8 @@ impl<T, const MAX: usize> Default for Waiting<T, MAX> {
 }
 
 impl<T, const MAX: usize> Waiting<T, MAX> {
-    pub(crate) fn insert(&mut self, id: String, source: IpAddr, thing: T) {
+    /// Adds a thing, in place of one with the same id. `source` is whose it is.
+    pub fn insert(&mut self, id: String, source: IpAddr, thing: T) {
         self.take(&id);
         if self.open.len() >= MAX {
             self.evict();
@@ -40,19 +41,24 @@ impl<T, const MAX: usize> Waiting<T, MAX> {
         self.open.insert(id, (network, thing));
     }
 
-    pub(crate) fn get(&self, id: &str) -> Option<&T> {
+    /// The thing with this id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&T> {
         self.open.get(id).map(|(_, thing)| thing)
     }
 
-    pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut T> {
+    /// The same, to change it.
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut T> {
         self.open.get_mut(id).map(|(_, thing)| thing)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+    /// All of them, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         self.open.iter().map(|(id, (_, thing))| (id.as_str(), thing))
     }
 
-    pub(crate) fn take(&mut self, id: &str) -> Option<T> {
+    /// Removes the thing with this id.
+    pub fn take(&mut self, id: &str) -> Option<T> {
         let (network, thing) = self.open.remove(id)?;
         if let Some(order) = self.order.get_mut(&network) {
             order.retain(|other| other != id);
@@ -64,7 +70,7 @@ impl<T, const MAX: usize> Waiting<T, MAX> {
     }
 
     /// Drops what is over.
-    pub(crate) fn expire(&mut self, is_over: impl Fn(&T) -> bool) {
+    pub fn expire(&mut self, is_over: impl Fn(&T) -> bool) {
         let over: Vec<_> =
             self.open.iter().filter(|(_, (_, thing))| is_over(thing)).map(|(id, _)| id.clone()).collect();
         for id in over {

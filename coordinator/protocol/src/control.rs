@@ -132,6 +132,9 @@ pub enum ToNode {
         /// Offloads to leave off from now on; none, when an older coordinator does not say.
         #[cbor(n(3), default)]
         offloads_off: Offloads,
+        /// When the session of the node's owner ends; none, when nobody has to sign in for it.
+        #[n(4)]
+        session_until: Option<Timestamp>,
     },
     /// A signed trust document.
     #[n(1)]
@@ -173,6 +176,9 @@ pub enum ToNode {
         /// Leaf first.
         #[n(0)]
         chain: Chain,
+        /// As in the welcome.
+        #[n(1)]
+        session_until: Option<Timestamp>,
     },
     /// The coordinator did not do what the node asked.
     #[n(7)]
@@ -303,12 +309,17 @@ mod tests {
     }
 
     #[test]
-    fn a_welcome_of_an_older_coordinator_leaves_no_offload_off() {
+    fn a_welcome_of_an_older_coordinator_leaves_no_offload_off_and_ends_no_session() {
         let observed = Endpoint(([192, 0, 2, 1], 51820).into());
         // Variant 0 with the three fields that there were.
         let older = minicbor::to_vec((0_u8, (2_u32, Timestamp(5), observed))).unwrap();
-        let welcome =
-            ToNode::Welcome { protocol: 2, wall: Timestamp(5), observed, offloads_off: Offloads::NONE };
+        let welcome = ToNode::Welcome {
+            protocol: 2,
+            wall: Timestamp(5),
+            observed,
+            offloads_off: Offloads::NONE,
+            session_until: None,
+        };
         assert_eq!(decode::<ToNode>(&older).unwrap(), welcome);
     }
 

@@ -22,6 +22,7 @@ pub mod token;
 /// - 2 (2026-11-20): nodes tell their live flows; a policy arrives as the slice that concerns the node.
 ///   Since 2026-11-21 the welcome says which offloads to leave off, a field that older nodes pass over, and a message
 ///   of its own says when that changes: an older node ends its link over it and hears the welcome again.
+///   Welcome and certificate also say when the session of the node's owner ends.
 pub const PROTOCOL_VERSION: u32 = 2;
 /// ALPN of the control link over QUIC.
 pub const ALPN_CONTROL: &[u8] = b"bulkhead-control/1";

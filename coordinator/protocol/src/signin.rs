@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_USER_CODE_BYTES: usize = 32;
 /// How long a device code is, in bytes.
 pub const DEVICE_CODE_BYTES: usize = 32;
+/// Longest text of a [`DeviceAuthorization`] that is shown to people.
+pub const MAX_SHOWN_BYTES: usize = 512;
 /// How long a sign-in may take, from its user code to its confirmation.
 pub const SIGN_IN_WINDOW_SECS: u64 = 600;
 /// How long a machine waits between two polls (RFC 8628, section 3.5).
@@ -67,6 +69,23 @@ pub struct DeviceAuthorization {
     pub expires_in: u64,
     /// How long to wait between two polls, in seconds.
     pub interval: u64,
+}
+
+impl DeviceAuthorization {
+    /// Whether it can be shown to people: short, printable, and a link that a browser opens over TLS.
+    #[must_use]
+    pub fn is_presentable(&self) -> bool {
+        let shown = |text: &str| {
+            (1..=MAX_SHOWN_BYTES).contains(&text.len())
+                && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        };
+        let link = |text: &str| shown(text) && text.starts_with("https://") && !text.contains(' ');
+        self.device_code.len() == DEVICE_CODE_BYTES
+            && shown(&self.user_code)
+            && shown(&self.match_code)
+            && link(&self.verification_uri)
+            && link(&self.verification_uri_complete)
+    }
 }
 
 /// How far is it?
@@ -120,6 +139,37 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
+
+    fn authorization() -> DeviceAuthorization {
+        DeviceAuthorization {
+            device_code: vec![9; DEVICE_CODE_BYTES],
+            user_code: "WDJB-MJHT".into(),
+            verification_uri: "https://bulkhead.acme.example/device".into(),
+            verification_uri_complete: "https://bulkhead.acme.example/device?code=WDJB-MJHT".into(),
+            match_code: "42 17".into(),
+            expires_in: 600,
+            interval: 5,
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_short_and_printable_and_leads_to_tls() {
+        assert!(authorization().is_presentable());
+        for wrong in [
+            DeviceAuthorization { device_code: vec![9; 31], ..authorization() },
+            DeviceAuthorization { user_code: String::new(), ..authorization() },
+            DeviceAuthorization { match_code: "42\u{1b}[2J".into(), ..authorization() },
+            DeviceAuthorization { verification_uri: "http://a/".into(), ..authorization() },
+            DeviceAuthorization { verification_uri: "https://a/ https://b/".into(), ..authorization() },
+            DeviceAuthorization { verification_uri_complete: "javascript:1".into(), ..authorization() },
+            DeviceAuthorization {
+                verification_uri: format!("https://{}", "a".repeat(600)),
+                ..authorization()
+            },
+        ] {
+            assert!(!wrong.is_presentable());
+        }
+    }
 
     #[test]
     fn every_state_survives_json_under_its_tag() {

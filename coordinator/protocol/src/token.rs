@@ -2,6 +2,9 @@
 //! `bulkhead1.<base64url>`, `bulkhead-admin1.<base64url>` and `bulkhead-key1.<base64url>` of the minicbor array
 //! `[SHA-256 of the trust document, [host:port of coordinators], secret]`.
 //!
+//! An invitation, `bulkhead-invite1.<base64url>`, is the same without a secret: enough to find the deployment and to
+//! know it, for whoever proves who they are in another way.
+//!
 //! The hash pins the deployment before anything is said to it. The secret is in no `Debug`, no error, and is
 //! zeroized.
 
@@ -51,6 +54,17 @@ pub struct Token {
     pub secret: Zeroizing<[u8; 32]>,
 }
 
+const INVITATION: &str = "bulkhead-invite1.";
+
+/// Where a deployment is, and which it is: first contact for people who sign in, and for workloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// Pins the trust document.
+    pub trust: TrustHash,
+    /// `host:port` of HTTPS, as in a [`Token`].
+    pub coordinators: Vec<String>,
+}
+
 /// Why a text is no token. Never contains any of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -62,43 +76,22 @@ impl Token {
     /// # Errors
     /// When the text is not a whole token of either kind.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
-        let text = text.trim();
-        if text.len() > MAX_TOKEN_BYTES {
-            return Err(TokenError("this text is too long for a token"));
-        }
-        let (kind, body) = split(text)?;
-        let body = BASE64URL_NOPAD.decode(body.as_bytes()).map(Zeroizing::new);
-        let body =
-            body.map_err(|_| TokenError("the token is damaged: copy it again, whole and on one line"))?;
-        Self::decode(kind, &body).map_err(|_| TokenError("the token is damaged: copy it again, whole"))
+        let (kind, body) = split(bounded(text)?)?;
+        let body = body_of(body)?;
+        Self::decode(kind, &body).map_err(|_| DAMAGED)
     }
 
     fn decode(kind: TokenKind, body: &[u8]) -> Result<Self, minicbor::decode::Error> {
         use minicbor::decode::Error;
         let mut d = Decoder::new(body);
-        if d.array()? != Some(3) {
-            return Err(Error::message("not three fields"));
-        }
-        let trust = d.bytes()?.try_into().map_err(|_| Error::message("hash of wrong length"))?;
-        let count = d.array()?.and_then(|count| usize::try_from(count).ok());
-        let Some(count @ 1..=MAX_COORDINATORS) = count else {
-            return Err(Error::message("number of coordinators"));
-        };
-        let mut coordinators = Vec::with_capacity(count);
-        for _ in 0..count {
-            let address = d.str()?;
-            if !is_address(address) {
-                return Err(Error::message("not host:port"));
-            }
-            coordinators.push(address.to_owned());
-        }
+        let Invitation { trust, coordinators } = Invitation::decode_fields(&mut d, 3)?;
         let mut secret = Zeroizing::new([0; 32]);
         let bytes = d.bytes()?;
         if bytes.len() != secret.len() || d.position() != body.len() {
             return Err(Error::message("secret of wrong length"));
         }
         secret.copy_from_slice(bytes);
-        Ok(Self { kind, trust: TrustHash(trust), coordinators, secret })
+        Ok(Self { kind, trust, coordinators, secret })
     }
 
     /// The token as text, on one line.
@@ -125,11 +118,82 @@ impl Token {
     }
 }
 
+impl Invitation {
+    /// Reads an invitation; white space around it is ignored.
+    ///
+    /// # Errors
+    /// When the text is not a whole invitation.
+    pub fn parse(text: &str) -> Result<Self, TokenError> {
+        let body = bounded(text)?.strip_prefix(INVITATION);
+        let body =
+            body.ok_or(TokenError("this is no invitation: it does not start with `bulkhead-invite1.`"))?;
+        let body = body_of(body)?;
+        let mut d = Decoder::new(&body);
+        match Self::decode_fields(&mut d, 2) {
+            Ok(invitation) if d.position() == body.len() => Ok(invitation),
+            Ok(_) | Err(_) => Err(DAMAGED),
+        }
+    }
+
+    /// The hash and the addresses, of an array of so many fields.
+    fn decode_fields(d: &mut Decoder<'_>, fields: u64) -> Result<Self, minicbor::decode::Error> {
+        use minicbor::decode::Error;
+        if d.array()? != Some(fields) {
+            return Err(Error::message("number of fields"));
+        }
+        let trust = d.bytes()?.try_into().map_err(|_| Error::message("hash of wrong length"))?;
+        let count = d.array()?.and_then(|count| usize::try_from(count).ok());
+        let Some(count @ 1..=MAX_COORDINATORS) = count else {
+            return Err(Error::message("number of coordinators"));
+        };
+        let mut coordinators = Vec::with_capacity(count);
+        for _ in 0..count {
+            let address = d.str()?;
+            if !is_address(address) {
+                return Err(Error::message("not host:port"));
+            }
+            coordinators.push(address.to_owned());
+        }
+        Ok(Self { trust: TrustHash(trust), coordinators })
+    }
+
+    /// The invitation as text, on one line.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut e = Encoder::new(Vec::new());
+        let written = (|| {
+            e.array(2)?.bytes(&self.trust.0)?.array(self.coordinators.len() as u64)?;
+            for address in &self.coordinators {
+                e.str(address)?;
+            }
+            e.ok()
+        })();
+        written.expect("writing to a Vec cannot fail");
+        format!("{INVITATION}{}", BASE64URL_NOPAD.encode(&e.into_writer()))
+    }
+}
+
+const DAMAGED: TokenError = TokenError("the token is damaged: copy it again, whole and on one line");
+
+fn bounded(text: &str) -> Result<&str, TokenError> {
+    let text = text.trim();
+    if text.len() > MAX_TOKEN_BYTES { Err(TokenError("this text is too long for a token")) } else { Ok(text) }
+}
+
+fn body_of(text: &str) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+    BASE64URL_NOPAD.decode(text.as_bytes()).map(Zeroizing::new).map_err(|_| DAMAGED)
+}
+
 fn split(text: &str) -> Result<(TokenKind, &str), TokenError> {
     for kind in [TokenKind::Join, TokenKind::Admin, TokenKind::ApiKey] {
         if let Some(body) = text.strip_prefix(kind.prefix()) {
             return Ok((kind, body));
         }
+    }
+    if text.starts_with(INVITATION) {
+        return Err(TokenError(
+            "this is an invitation, which carries no right: use it with `--invitation FILE --sso`",
+        ));
     }
     Err(TokenError(
         "this is no token: it starts with none of `bulkhead1.`, `bulkhead-admin1.` and `bulkhead-key1.`",
@@ -191,8 +255,19 @@ mod tests {
         }
 
         #[test]
+        fn an_invitation_parses_to_what_was_encoded(hash: [u8; 32], count in 1..=MAX_COORDINATORS) {
+            let coordinators = vec!["bulkhead.acme.example:8443".to_owned(); count];
+            let sent = Invitation { trust: TrustHash(hash), coordinators };
+            let text = sent.encode();
+            prop_assert_eq!(Invitation::parse(&format!(" {text}\n")), Ok(sent));
+            prop_assert!(Invitation::parse(&text[..text.len() - 1]).is_err());
+            prop_assert!(Token::parse(&text).is_err());
+        }
+
+        #[test]
         fn any_text_is_parsed_or_refused(text: String, bytes: Vec<u8>) {
             let _ = Token::parse(&text);
+            let _ = Invitation::parse(&format!("bulkhead-invite1.{}", BASE64URL_NOPAD.encode(&bytes)));
             let _ = Token::parse(&format!("bulkhead1.{text}"));
             let _ = Token::parse(&format!("bulkhead1.{}", BASE64URL_NOPAD.encode(&bytes)));
         }
@@ -220,6 +295,13 @@ mod tests {
     fn an_error_contains_nothing_of_the_token() {
         let error = Token::parse("bulkhead1.hunter2hunter2!").err().unwrap();
         assert!(!error.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_token_is_no_invitation() {
+        let text = token(TokenKind::Join, &["192.0.2.1:8443"], [3; 32]).encode();
+        assert!(Invitation::parse(&text).is_err());
+        assert!(Invitation::parse(&text.replace("bulkhead1.", "bulkhead-invite1.")).is_err());
     }
 
     #[test]

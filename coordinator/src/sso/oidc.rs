@@ -104,8 +104,8 @@ pub struct DeviceAttempt {
 enum About<'a> {
     /// A person who signs in, by the nonce of this sign-in.
     Person(&'a Nonce),
-    /// A person in an answer that needs no nonce, because no browser carried it: a refresh or a device flow.
-    SamePerson,
+    /// A person, in an answer that no browser had a part in and that so needs no nonce: a refresh or a device flow.
+    Direct,
     /// A workload.
     Workload,
 }
@@ -240,7 +240,7 @@ impl Providers {
         let request = client.exchange_device_access_token(&attempt.answer);
         let answer = request.request_async(&provider.fetcher, pause, Some(patience)).await;
         let answer = answer.map_err(|error| provider.refusal(error))?;
-        provider.signed_in(&answer, &discovery, About::SamePerson).await
+        provider.signed_in(&answer, &discovery, About::Direct).await
     }
 
     /// Asks again about a person who signed in before. Where the answer has no new refresh token, the old one stays.
@@ -259,7 +259,7 @@ impl Providers {
         let token = openidconnect::RefreshToken::new(token.secret().to_owned());
         let answer = client.exchange_refresh_token(&token).request_async(&provider.fetcher).await;
         let answer = answer.map_err(|error| provider.refusal(error))?;
-        let signed_in = provider.signed_in(&answer, &discovery, About::SamePerson).await?;
+        let signed_in = provider.signed_in(&answer, &discovery, About::Direct).await?;
         // OpenID Connect Core 1.0, section 12.2.
         if signed_in.claims.subject == subject {
             Ok(signed_in)
@@ -476,13 +476,13 @@ impl Provider {
             (About::Person(nonce), Some(found)) if same_secret(found.secret(), nonce.secret()) => Ok(()),
             (About::Person(_), Some(_)) => Err("it is of another sign-in".to_owned()),
             (About::Person(_), None) => Err("it has none".to_owned()),
-            (About::SamePerson, _) | (About::Workload, None) => Ok(()),
+            (About::Direct, _) | (About::Workload, None) => Ok(()),
             (About::Workload, Some(_)) => Err("a person signed in with it".to_owned()),
         })?;
         let others = claims.audiences().iter().any(|other| other.as_str() != audience);
         let party = claims.authorized_party().map(|party| party.as_str());
         let for_us = match about {
-            About::Person(_) | About::SamePerson => party.map_or(!others, |party| party == audience),
+            About::Person(_) | About::Direct => party.map_or(!others, |party| party == audience),
             About::Workload => !others,
         };
         let refused =

@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 pub(super) const MAX_KEYS: usize = 100;
 /// Bits of an RSA key (RFC 7518, section 3.3).
 pub(super) const MIN_RSA_BITS: usize = 2048;
+/// Bytes of an issuer.
+pub(super) const MAX_ISSUER_BYTES: usize = 512;
 /// Bytes of a client's secret.
 pub(super) const MAX_SECRET_BYTES: usize = 4096;
 
@@ -56,6 +58,7 @@ impl Provider {
     /// A file cannot be read, or the issuer cannot be one.
     pub(super) fn load(config: &ProviderConfig) -> Result<Self> {
         let issuer = &config.issuer;
+        ensure!(issuer.len() <= MAX_ISSUER_BYTES, "its issuer is longer than {MAX_ISSUER_BYTES} bytes");
         ensure!(discovery::is_issuer(issuer), "{issuer:?} is not an https address without query or fragment");
         let secret = config.client_secret_file.as_deref().map(|file| {
             let text = Zeroizing::new(std::fs::read_to_string(file)?);

@@ -12,8 +12,10 @@ mod explain;
 mod flows;
 mod peers;
 mod ping;
+mod qr;
 mod screen;
 mod shell;
+mod signin;
 mod status;
 mod up;
 

@@ -38,6 +38,14 @@ impl Screen {
         out.flush()
     }
 
+    /// One JSON value on one line: something that happened.
+    pub(super) fn event(&self, value: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string(value)?;
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", escape_json(&text))?;
+        out.flush()
+    }
+
     /// Rows with aligned columns.
     pub(super) fn rows(&self, rows: &[Vec<String>]) -> io::Result<()> {
         aligned(rows).iter().try_for_each(|row| self.line(row))

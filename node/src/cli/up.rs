@@ -10,16 +10,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use bulkhead_identity::{NodeName, Timestamp};
+use bulkhead_identity::{NodeName, Timestamp, TrustHash};
 use bulkhead_protocol::offload::Offloads;
-use bulkhead_protocol::token::Token;
+use bulkhead_protocol::token::{Invitation, Token};
 use clap::Args;
 use zeroize::Zeroizing;
 
+use super::signin::Waiter;
 use super::{Context, Exit, status};
 use crate::clock::Clock;
 use crate::config::{Config, DEFAULT_STATE, Partial};
 use crate::device::Layout;
+use crate::enrol::entry::Entry;
+use crate::enrol::{EnrolError, Enrolled};
 use crate::local::client::{ClientError, ask};
 use crate::local::wire::Request;
 use crate::state::{CERTIFICATE, Store};
@@ -90,6 +93,8 @@ pub(super) struct UpArgs {
     /// The join token itself: seen by every user of this host, so prefer --token-file
     #[arg(value_name = "TOKEN", hide = true)]
     token: Option<String>,
+    #[command(flatten)]
+    without_token: WithoutToken,
     /// The name to ask for [default: what the token fixes, or this host's name]
     #[arg(long)]
     name: Option<NodeName>,
@@ -101,6 +106,40 @@ pub(super) struct UpArgs {
     enrol_only: bool,
     #[command(flatten)]
     settings: Settings,
+}
+
+/// Joining by somebody's word rather than by a token.
+#[derive(Debug, Args)]
+struct WithoutToken {
+    /// Sign in at the company's provider, in a browser here or on any other device; on a node that has joined, sign in
+    /// again
+    #[arg(long, conflicts_with_all = ["token", "token_file", "identity_token_file"])]
+    sso: bool,
+    /// Join as a workload, by the token that its platform put into this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["token", "token_file"])]
+    identity_token_file: Option<PathBuf>,
+    /// File with an invitation (`bulkheadctl token invite`): where the coordinators are, and how to know them
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["coordinator", "trust"])]
+    invitation: Option<PathBuf>,
+    /// A coordinator, for first contact; repeat for more
+    #[arg(long, value_name = "HOST:PORT", env = "BULKHEAD_COORDINATOR", value_delimiter = ',')]
+    coordinator: Vec<String>,
+    /// Hash of the trust document by which the coordinators are known at first contact
+    #[arg(long, value_name = "HASH", env = "BULKHEAD_TRUST")]
+    trust: Option<TrustHash>,
+}
+
+impl WithoutToken {
+    /// What first contact needs, from the command line or the configuration. Half of it is nothing.
+    fn entry(&self, config: &Config) -> anyhow::Result<Option<Entry>> {
+        if let Some(file) = &self.invitation {
+            return Ok(Some(Invitation::parse(&read_token(file)?)?.into()));
+        }
+        match (config.coordinators.is_empty(), config.trust) {
+            (false, Some(trust)) => Ok(Some(Entry { coordinators: config.coordinators.clone(), trust })),
+            (true, _) | (false, None) => Ok(None),
+        }
+    }
 }
 
 /// Arguments of `daemon`.
@@ -120,21 +159,36 @@ pub(super) fn up(context: &Context, args: UpArgs) -> anyhow::Result<Exit> {
     }
     let flags = args.settings.into_partial();
     let has_flags = flags != Partial::default();
-    let config = context.config(flags)?;
-    if is_running(&config) {
-        context.screen.note("the daemon is running already");
-        return report(context);
-    }
+    let without_token = args.without_token;
+    let coordinators = Some(without_token.coordinator.clone()).filter(|given| !given.is_empty());
+    let config = context.config(Partial { coordinators, trust: without_token.trust, ..flags })?;
+    let running = is_running(&config);
     let store = Store::open(&config.state)?;
-    if store.is_enrolled()? {
-        if args.token_file.is_some() || args.token.is_some() {
+    if running || store.is_enrolled()? {
+        if args.token_file.is_some() || args.token.is_some() || without_token.identity_token_file.is_some() {
             context.screen.note("this node has joined already: the token was not used");
         }
+        if without_token.sso {
+            sign_in_again(context, &config, &store, running)?;
+        } else if running {
+            context.screen.note("the daemon is running already");
+        }
     } else {
-        let token = token(context, args.token_file.as_deref(), args.token)?;
         let name = args.name.or_else(host_name);
-        let enrolled = enrol::enrol(&config.state, &token, name.as_ref())?;
+        let by_token = args.token_file.is_some() || args.token.is_some();
+        let joined =
+            if by_token { None } else { join(context, &config, &store, &without_token, name.as_ref())? };
+        let enrolled = match joined {
+            Some(enrolled) => enrolled,
+            None => {
+                let token = token(context, args.token_file.as_deref(), args.token)?;
+                enrol::enrol(&config.state, &token, name.as_ref())?
+            }
+        };
         context.screen.note(format!("joined as {}", enrolled.name));
+    }
+    if running {
+        return report(context);
     }
     if args.enrol_only {
         return Ok(Exit::Ok);
@@ -163,8 +217,58 @@ pub(super) fn daemon(context: &Context, args: DaemonArgs) -> anyhow::Result<Exit
         return Ok(Exit::Ok);
     }
     let config = context.config(args.settings.into_partial())?;
+    let store = Store::open(&config.state)?;
+    if !store.is_enrolled()? && store.sign_in()?.is_some() {
+        // A person confirmed it before this host was restarted; an administrator may have approved it since.
+        sign_in(context, &config, None, None)?;
+    }
+    drop(store);
     daemon::run(config)?;
     Ok(Exit::Ok)
+}
+
+/// Joins by somebody's word; `None` when nobody's was asked for.
+fn join(
+    context: &Context,
+    config: &Config,
+    store: &Store,
+    way: &WithoutToken,
+    name: Option<&NodeName>,
+) -> anyhow::Result<Option<Enrolled>> {
+    let entry = way.entry(config)?;
+    if let Some(file) = &way.identity_token_file {
+        let entry = entry.ok_or(EnrolError::NoEntry)?;
+        return Ok(Some(enrol::workload::enrol(&config.state, &entry, file, name)?));
+    }
+    // Whoever was interrupted while an administrator was awaited need not say again how it began.
+    if way.sso || store.sign_in()?.is_some_and(|kept| kept.approval.is_some()) {
+        return Ok(Some(sign_in(context, config, entry, name)?));
+    }
+    Ok(None)
+}
+
+fn sign_in(
+    context: &Context,
+    config: &Config,
+    entry: Option<Entry>,
+    name: Option<&NodeName>,
+) -> anyhow::Result<Enrolled> {
+    let mut waiter = Waiter::new(&context.screen);
+    let enrolled = enrol::signin::enrol(&config.state, entry, name, &mut |progress| waiter.show(progress))?;
+    waiter.done(Some(enrolled.name.as_str()));
+    Ok(enrolled)
+}
+
+/// The owner signs in again, and the node takes up what came of it.
+fn sign_in_again(context: &Context, config: &Config, store: &Store, running: bool) -> anyhow::Result<()> {
+    let mut waiter = Waiter::new(&context.screen);
+    enrol::signin::again(store, &mut |progress| waiter.show(progress))?;
+    waiter.done(None);
+    if running {
+        ask(&config.socket, Request::Renew {})
+            .context("signed in, but the certificate is not renewed yet")?;
+    }
+    Ok(())
 }
 
 fn token(context: &Context, file: Option<&Path>, argument: Option<String>) -> anyhow::Result<Token> {
@@ -177,8 +281,8 @@ fn token(context: &Context, file: Option<&Path>, argument: Option<String>) -> an
             Zeroizing::new(token)
         }
         (None, None) => bail!(
-            "this node has not joined yet: have an administrator run `bulkheadctl token create`, put the token \
-             into a file, and run `bulkhead up --token-file FILE`"
+            "this node has not joined yet: run `bulkhead up --sso` to sign in, or have an administrator run `bulkheadctl \
+             token create`, put the token into a file, and run `bulkhead up --token-file FILE`"
         ),
     };
     Ok(Token::parse(text.trim())?)

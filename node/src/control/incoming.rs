@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::control::Control;
 use crate::control::link::{Link, LinkError};
 use crate::control::maphold::MapVerdict;
-use crate::handle::{AskError, LinkPhase, Reply};
+use crate::handle::{AskError, LinkPhase, OwnerSession, Reply};
 use crate::state::Part;
 use crate::state::held::Held;
 use bulkhead_identity::{CertificateRequest, Chain, Challenge, ChallengeKey, Timestamp};
@@ -30,9 +30,10 @@ impl Control {
         let wall = self.daemon.now().wall;
         let held = self.daemon.held();
         match message {
-            ToNode::Welcome { protocol, wall, observed, offloads_off } => {
+            ToNode::Welcome { protocol, wall, observed, offloads_off, session_until } => {
                 self.welcomed(protocol, wall, observed)?;
                 self.leave_off(offloads_off);
+                self.told_of_session(session_until);
                 Ok(())
             }
             ToNode::Trust { document } => {
@@ -52,7 +53,10 @@ impl Control {
             }
             ToNode::Map(update) => self.take_map(link, update).await,
             ToNode::RenewChallenge { challenge, key } => self.answer_challenge(link, challenge, key).await,
-            ToNode::Certificate { chain } => self.take_certificate(link, &held, &chain, wall).await,
+            ToNode::Certificate { chain, session_until } => {
+                self.told_of_session(session_until);
+                self.take_certificate(link, &held, &chain, wall).await
+            }
             ToNode::WantFlows { ask } => self.tell_flows(link, ask).await,
             ToNode::Offloads { off } => {
                 self.leave_off(off);
@@ -99,6 +103,18 @@ impl Control {
             );
         }
         Ok(())
+    }
+
+    /// Keeps when the owner has to sign in again, for the status.
+    fn told_of_session(&mut self, until: Option<Timestamp>) {
+        let now = self.daemon.now().wall;
+        self.link_state.send_modify(|state| {
+            let was_long = state.session.is_some_and(|session| session.is_long);
+            state.session = until.map(|until| OwnerSession {
+                until,
+                is_long: was_long || now.until(until) > OwnerSession::LONG,
+            });
+        });
     }
 
     /// Follows the coordinator's word on offloads, in the very next batch, and keeps it.

@@ -123,7 +123,7 @@ impl Https {
         if status == StatusCode::OK { Ok(body) } else { Err(self.malformed(status)) }
     }
 
-    /// POST of JSON; the inner error is the coordinator's own refusal.
+    /// POST of JSON; the inner error is the coordinator's own refusal, with its status.
     ///
     /// # Errors
     /// See [`HttpsError`].
@@ -131,14 +131,14 @@ impl Https {
         &mut self,
         path: &'static str,
         body: &Q,
-    ) -> Result<Result<A, ApiError>, HttpsError> {
+    ) -> Result<Result<A, (StatusCode, ApiError)>, HttpsError> {
         let body = serde_json::to_vec(body).expect("plain structs always serialize");
         let (status, answer) = self.exchange(Method::POST, path, body.into()).await?;
         let malformed = |_| self.malformed(status);
         if status.is_success() {
             serde_json::from_slice(&answer).map(Ok).map_err(malformed)
         } else {
-            serde_json::from_slice(&answer).map(Err).map_err(malformed)
+            serde_json::from_slice(&answer).map(|error| Err((status, error))).map_err(malformed)
         }
     }
 

@@ -1,27 +1,33 @@
-//! Joining: from a join token to a certificate in the state directory.
+//! Joining: from a join token, a person's word or a platform's word to a certificate in the state directory.
 //!
-//! Property: nothing secret is sent before the coordinator was verified under the trust document that the token
-//! pins, and what comes back is verified as this node's own before it is kept. The private keys never leave.
+//! Property: nothing secret is sent before the coordinator was verified under the trust document that is pinned, and
+//! what comes back is verified as this node's own before it is kept. The private keys never leave.
 //!
-//! The conversation is in `bulkhead_protocol::enrol`; here are the steps and their checks. Keys are made afresh for
-//! every attempt, because the coordinator refuses keys that it has seen.
+//! The conversation is in `bulkhead_protocol::enrol` and `bulkhead_protocol::signin`; here are the steps and their
+//! checks. Keys are made afresh for every attempt, because the coordinator refuses keys that it has seen.
 
+pub(crate) mod entry;
 pub(crate) mod https;
+pub(crate) mod signin;
 pub(crate) mod trust;
+pub(crate) mod workload;
 
 use crate::clock::Clock;
-use crate::enrol::https::{Https, HttpsError};
+use crate::enrol::entry::{Entry, Reached};
+use crate::enrol::https::HttpsError;
 use crate::state::dir::DirError;
 use crate::state::held::{CertificateError, Held};
-use crate::state::{Keys, Store};
-use crate::tls::{self, TlsError};
+use crate::state::{Keys, LoadError, Store};
+use crate::tls::TlsError;
 use bulkhead_identity::trust::TrustError;
-use bulkhead_identity::{CertificateRequest, Chain, Challenge, ChallengeKey, NodeName, Timestamp, Trust};
+use bulkhead_identity::{CertificateRequest, Chain, Challenge, ChallengeKey, NodeName, Timestamp};
 use bulkhead_protocol::PROTOCOL_VERSION;
 use bulkhead_protocol::enrol::{ApiError, BeginRequest, BeginResponse, FinishRequest, FinishResponse};
 use bulkhead_protocol::token::{Token, TokenKind};
-use std::path::Path;
+use hyper::StatusCode;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use zeroize::Zeroize as _;
 
 const PATH_BEGIN: &str = "/enrol/v1/begin";
 const PATH_FINISH: &str = "/enrol/v1/finish";
@@ -44,9 +50,26 @@ pub(crate) enum EnrolError {
     /// An administrator's token.
     #[error("this is not a join token; make one with: bulkheadctl token create")]
     NotAJoinToken,
+    /// Nobody said where the coordinators are and how to know them.
+    #[error(
+        "first contact needs the coordinator's address and its trust hash: --invitation FILE, or --coordinator HOST:PORT \
+         and --trust HASH, or `coordinators` and `trust` in the configuration"
+    )]
+    NoEntry,
+    /// A workload's token cannot be used.
+    #[error("cannot use the identity token in {path}: {why}")]
+    IdentityToken {
+        /// The file.
+        path: PathBuf,
+        /// Why, without anything of it.
+        why: String,
+    },
     /// The state directory.
     #[error(transparent)]
     State(#[from] DirError),
+    /// What the state directory holds.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// No randomness.
     #[error("the kernel gives no randomness: {0}")]
     Randomness(getrandom::Error),
@@ -56,15 +79,21 @@ pub(crate) enum EnrolError {
     /// The runtime could not be started.
     #[error("cannot start the network runtime")]
     Runtime(#[source] std::io::Error),
-    /// No coordinator of the token could be asked.
+    /// No coordinator could be asked.
     #[error("no coordinator could be reached: {0}")]
     Unreachable(String),
-    /// What answered is not the coordinator that the token names, or the one that was known.
+    /// What answered is not the coordinator that is pinned, or the one that was known.
     #[error("{0} does not serve the trust document that was asked for: {1}")]
     WrongTrust(String, TrustError),
     /// The coordinator said no.
     #[error("the coordinator refused: {}{}", .0.message, .0.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
     Refused(ApiError),
+    /// The coordinator said not now: 429 or 503.
+    #[error("the coordinator has no time: {}", .1.message)]
+    NotNow(StatusCode, ApiError),
+    /// The code ended before anybody confirmed it.
+    #[error("nobody confirmed the sign-in in time; run: bulkhead up --sso")]
+    NobodyConfirmed,
     /// The conversation broke off, or was not understood.
     #[error(transparent)]
     Https(#[from] HttpsError),
@@ -76,7 +105,7 @@ pub(crate) enum EnrolError {
     Certificate(#[from] CertificateError),
 }
 
-/// Enrols this host and saves the result. Blocks; must not be called from within an async runtime.
+/// Enrols this host by a join token and saves the result. Blocks; must not be called from within an async runtime.
 ///
 /// # Errors
 /// See [`EnrolError`].
@@ -85,71 +114,106 @@ pub(crate) fn enrol(state: &Path, token: &Token, name: Option<&NodeName>) -> Res
         TokenKind::Join => {}
         TokenKind::Admin | TokenKind::ApiKey => return Err(EnrolError::NotAJoinToken),
     }
+    joining(state, async |store| {
+        let mut joining = Joining::begin(&Entry::from(token)).await?;
+        let proof = joining.prove().await?;
+        let mut finish = FinishRequest {
+            enrolment: proof.enrolment,
+            request: proof.request,
+            secret: token.secret.to_vec(),
+            name: name.map(|name| name.as_str().to_owned()),
+        };
+        let answer: Result<FinishResponse, _> = joining.call(PATH_FINISH, &finish).await;
+        finish.secret.zeroize();
+        joining.accept(store, answer?)
+    })
+}
+
+/// Runs `steps` on the locked state directory of a host that has not joined.
+fn joining(
+    state: &Path,
+    steps: impl AsyncFnOnce(&Store) -> Result<Enrolled, EnrolError>,
+) -> Result<Enrolled, EnrolError> {
     let store = Store::open(state)?;
     let _lock = store.lock()?;
     if store.is_enrolled()? {
         return Err(EnrolError::AlreadyEnrolled);
     }
+    block_on(steps(&store))
+}
+
+fn block_on<T>(steps: impl Future<Output = Result<T, EnrolError>>) -> Result<T, EnrolError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EnrolError::Runtime)?;
-    runtime.block_on(converse(&store, token, name))
+    runtime.block_on(steps)
 }
 
-async fn converse(store: &Store, token: &Token, name: Option<&NodeName>) -> Result<Enrolled, EnrolError> {
-    let wall = Clock::new(Timestamp(0)).now().wall;
-    let keys = Keys::generate().map_err(EnrolError::Randomness)?;
-    let (coordinator, trust) = fetch_trust(token, wall).await?;
-    let trust = Arc::new(trust);
-    let mut https = Https::connect(&coordinator, tls::anonymous(Arc::clone(&trust), wall)?, &trust).await?;
+fn wall() -> Timestamp {
+    Clock::new(Timestamp(0)).now().wall
+}
 
-    let begin: BeginResponse =
-        call(&mut https, PATH_BEGIN, &BeginRequest { protocol: PROTOCOL_VERSION }).await?;
-    let challenge = Challenge(begin.challenge.try_into().map_err(|_| EnrolError::Malformed("a challenge"))?);
-    let challenge_key =
-        ChallengeKey(begin.challenge_key.try_into().map_err(|_| EnrolError::Malformed("a challenge key"))?);
-    let request = CertificateRequest::create(&keys.identity, &keys.tunnel, &challenge, &challenge_key);
-    let finish = FinishRequest {
-        enrolment: begin.enrolment,
-        request: minicbor::to_vec(&request).expect("writing to memory does not fail"),
-        secret: token.secret.to_vec(),
-        name: name.map(|name| name.as_str().to_owned()),
-    };
-    let answer: FinishResponse = call(&mut https, PATH_FINISH, &finish).await?;
+/// A conversation with a verified coordinator, about these keys.
+struct Joining {
+    reached: Reached,
+    keys: Arc<Keys>,
+}
 
-    let chain: Chain =
-        minicbor::decode(&answer.chain).map_err(|_| EnrolError::Malformed("a certificate chain"))?;
-    let me = keys.public().verify_mine(&chain, &trust, wall)?;
-    let mut control = answer.control;
-    control.truncate(MAX_CONTROL_ADDRESSES);
-    if control.is_empty() {
-        return Err(EnrolError::Malformed("no control address"));
+/// That we hold the keys, said to this challenge.
+struct Proof {
+    enrolment: String,
+    /// Minicbor of a [`CertificateRequest`].
+    request: Vec<u8>,
+}
+
+impl Joining {
+    /// With fresh keys.
+    async fn begin(entry: &Entry) -> Result<Self, EnrolError> {
+        let keys = Keys::generate().map_err(EnrolError::Randomness)?;
+        Ok(Self { reached: entry.reach(wall()).await?, keys: Arc::new(keys) })
     }
-    let name = me.name().clone();
-    let held = Held::enrolled(Arc::unwrap_or_clone(trust), me);
-    store.save_enrolment(&keys, &held, &control)?;
-    Ok(Enrolled { name })
-}
 
-/// Asks the token's coordinators in turn. One that serves another trust document is an impostor, or the token is
-/// for another deployment: either way the next one may still be right.
-async fn fetch_trust(token: &Token, wall: Timestamp) -> Result<(String, Trust), EnrolError> {
-    let mut last = EnrolError::Unreachable("the token names none".into());
-    for address in &token.coordinators {
-        match trust::pinned(address, token.trust, wall).await {
-            Ok(trust) => return Ok((address.clone(), trust)),
-            Err(error) => last = error,
+    async fn prove(&mut self) -> Result<Proof, EnrolError> {
+        let begin: BeginResponse =
+            self.call(PATH_BEGIN, &BeginRequest { protocol: PROTOCOL_VERSION }).await?;
+        let challenge = begin.challenge.try_into().map_err(|_| EnrolError::Malformed("a challenge"))?;
+        let key = begin.challenge_key.try_into().map_err(|_| EnrolError::Malformed("a challenge key"))?;
+        let request = CertificateRequest::create(
+            &self.keys.identity,
+            &self.keys.tunnel,
+            &Challenge(challenge),
+            &ChallengeKey(key),
+        );
+        let request = minicbor::to_vec(&request).expect("writing to memory does not fail");
+        Ok(Proof { enrolment: begin.enrolment, request })
+    }
+
+    async fn call<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
+        &mut self,
+        path: &'static str,
+        body: &Q,
+    ) -> Result<A, EnrolError> {
+        match self.reached.https.post(path, body).await? {
+            Ok(answer) => Ok(answer),
+            Err((status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE), refusal)) => {
+                Err(EnrolError::NotNow(status, refusal))
+            }
+            Err((_, refusal)) => Err(EnrolError::Refused(refusal)),
         }
     }
-    Err(last)
-}
 
-async fn call<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
-    https: &mut Https,
-    path: &'static str,
-    body: &Q,
-) -> Result<A, EnrolError> {
-    match https.post(path, body).await? {
-        Ok(answer) => Ok(answer),
-        Err(refusal) => Err(EnrolError::Refused(refusal)),
+    /// Verifies what came back, and keeps it.
+    fn accept(self, store: &Store, answer: FinishResponse) -> Result<Enrolled, EnrolError> {
+        let chain: Chain =
+            minicbor::decode(&answer.chain).map_err(|_| EnrolError::Malformed("a certificate chain"))?;
+        let me = self.keys.public().verify_mine(&chain, &self.reached.trust, wall())?;
+        let mut control = answer.control;
+        control.truncate(MAX_CONTROL_ADDRESSES);
+        if control.is_empty() {
+            return Err(EnrolError::Malformed("no control address"));
+        }
+        let name = me.name().clone();
+        let held = Held::enrolled(Arc::unwrap_or_clone(self.reached.trust), me);
+        store.save_enrolment(&self.keys, &held, &control)?;
+        Ok(Enrolled { name })
     }
 }

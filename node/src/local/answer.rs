@@ -152,8 +152,16 @@ impl Local {
             refused_entries: self.denied().entries.into_iter().map(|entry| entry.name).collect(),
             unguarded: self.daemon.unguarded().map(str::to_owned),
             isolated: isolated.map(str::to_owned),
+            session_left_secs: self.session_left_secs(),
             policy_ended: held.policy.generation().0 > 0 && held.policy.expires() <= wall,
         }
+    }
+
+    /// Seconds until the owner has to sign in again, when that is soon.
+    fn session_left_secs(&self) -> Option<u64> {
+        let (now, end) = (self.daemon.now().wall, self.daemon.me().not_after());
+        let session = self.daemon.link().session.filter(|session| session.is_ending(now, end))?;
+        Some(now.until(session.until).as_secs())
     }
 
     fn peers(&self) -> Peers {

@@ -22,6 +22,8 @@ pub(super) struct Evidence {
     pub(super) unguarded: Option<String>,
     /// Why nobody may be talked to, when that is so.
     pub(super) isolated: Option<String>,
+    /// Seconds until the owner has to sign in again, when that is soon.
+    pub(super) session_left_secs: Option<u64>,
     /// Whether the policy has ended.
     pub(super) policy_ended: bool,
 }
@@ -40,6 +42,11 @@ pub(super) fn warnings(status: &Status, evidence: &Evidence) -> Vec<Warning> {
         );
     }
     certificate(status, &mut warn);
+    match evidence.session_left_secs {
+        Some(0) => warn("session-ended", "its owner's session has ended".into(), SIGN_IN),
+        Some(left) => warn("session-ending", format!("its owner's session ends in {}", hours(left)), SIGN_IN),
+        None => {}
+    }
     if !status.coordinator.connected {
         let why =
             status.coordinator.last_error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default();
@@ -88,6 +95,16 @@ pub(super) fn warnings(status: &Status, evidence: &Evidence) -> Vec<Warning> {
         );
     }
     found
+}
+
+const SIGN_IN: &str =
+    "sign in again: `bulkhead up --sso`; without it this node stops when its certificate ends";
+
+fn hours(secs: u64) -> String {
+    match secs {
+        0..7_200 => format!("{} min", secs / 60),
+        _ => format!("{} h", secs / 3_600),
+    }
 }
 
 fn certificate(status: &Status, warn: &mut impl FnMut(&str, String, &str)) {
@@ -166,10 +183,18 @@ mod tests {
             refused_entries: vec!["db".into()],
             unguarded: Some("no nf_tables".into()),
             isolated: Some("its certificate is revoked".into()),
+            session_left_secs: Some(7_300),
             policy_ended: true,
         };
-        let expected =
-            ["isolated", "clock-behind", "policy-ended", "document-refused", "unguarded", "peer-refused"];
+        let expected = [
+            "isolated",
+            "session-ending",
+            "clock-behind",
+            "policy-ended",
+            "document-refused",
+            "unguarded",
+            "peer-refused",
+        ];
         assert_eq!(check(serde_json::json!({}), &evidence), expected);
     }
 }

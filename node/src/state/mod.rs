@@ -7,12 +7,14 @@
 
 pub(crate) mod dir;
 pub(crate) mod held;
+pub(crate) mod signin;
 #[cfg(test)]
 mod stolen;
 
 use crate::device::netlink::Prefix;
 use crate::state::dir::{DirError, DirLock, SecretDir};
 use crate::state::held::{CertificateError, Held, Marks, OwnKeys};
+use crate::state::signin::SIGN_IN;
 use bulkhead_acl::Policy;
 use bulkhead_identity::keys::KeyError;
 use bulkhead_identity::trust::TrustError;
@@ -35,7 +37,8 @@ const REVOCATIONS: &str = "revocations.cbor";
 const MAP: &str = "map.cbor";
 const NODE: &str = "node.json";
 /// In the order in which leaving removes them: first what makes the node enrolled.
-const ALL: [&str; 8] = [CERTIFICATE, IDENTITY_KEY, TUNNEL_KEY, POLICY, REVOCATIONS, MAP, TRUST, NODE];
+const ALL: [&str; 9] =
+    [CERTIFICATE, SIGN_IN, IDENTITY_KEY, TUNNEL_KEY, POLICY, REVOCATIONS, MAP, TRUST, NODE];
 /// The remedy when nothing else helps.
 const AGAIN: &str = "bulkhead leave --force, then bulkhead up --token-file FILE";
 const SCHEMA: &str = "bulkhead.node/1";
@@ -90,7 +93,7 @@ pub(crate) struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     /// No certificate.
-    #[error("this node is not enrolled; run: bulkhead up --token-file FILE")]
+    #[error("this node is not enrolled; run: bulkhead up --token-file FILE, or bulkhead up --sso")]
     NotEnrolled,
     /// The directory or a file in it.
     #[error(transparent)]
@@ -223,8 +226,7 @@ impl Store {
         control: &[String],
     ) -> Result<(), DirError> {
         self.dir.remove(CERTIFICATE)?;
-        self.dir.write(IDENTITY_KEY, &keys.identity.to_pkcs8())?;
-        self.dir.write(TUNNEL_KEY, keys.tunnel.to_bytes().as_slice())?;
+        self.write_keys(keys)?;
         for stale in [POLICY, REVOCATIONS, MAP] {
             self.dir.remove(stale)?;
         }
@@ -262,6 +264,11 @@ impl Store {
         ALL.into_iter().try_for_each(|name| self.dir.remove(name))
     }
 
+    fn write_keys(&self, keys: &Keys) -> Result<(), DirError> {
+        self.dir.write(IDENTITY_KEY, &keys.identity.to_pkcs8())?;
+        self.dir.write(TUNNEL_KEY, keys.tunnel.to_bytes().as_slice())
+    }
+
     fn save_node(&self, control: &[String], held: &Held) -> Result<(), DirError> {
         let (marks, offloads_off) = (held.marks, held.offloads_off);
         let file = NodeFile { schema: SCHEMA.into(), control: control.to_vec(), marks, offloads_off };
@@ -278,7 +285,11 @@ impl Store {
         Ok(file)
     }
 
-    fn load_keys(&self) -> Result<Keys, LoadError> {
+    /// The node's keys, enrolled or not.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub(crate) fn load_keys(&self) -> Result<Keys, LoadError> {
         let refused = |name| move |error: KeyError| damaged(name, &error);
         let identity = IdentityKey::from_pkcs8(&self.need(IDENTITY_KEY)?).map_err(refused(IDENTITY_KEY))?;
         let bytes = self.need(TUNNEL_KEY)?;

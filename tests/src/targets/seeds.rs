@@ -154,7 +154,10 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
     let refused = ToNode::Refused { what: "renew".to_owned(), why: "the node was removed".to_owned() };
     let (protocol, observed, off) = (PROTOCOL_VERSION, Endpoint(WEB), Offloads::NONE.with(Offload::UdpGso));
     let mut messages = vec![
-        ("welcome", ToNode::Welcome { protocol, wall: WALL, observed, offloads_off: off }),
+        (
+            "welcome",
+            ToNode::Welcome { protocol, wall: WALL, observed, offloads_off: off, session_until: Some(WALL) },
+        ),
         ("offloads", ToNode::Offloads { off }),
         ("trust", ToNode::Trust { document: vec![1; 40] }),
         ("policy", ToNode::Policy { slice: vec![2; 40] }),

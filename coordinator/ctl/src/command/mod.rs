@@ -14,11 +14,12 @@ pub(crate) use policy::{
     About, Apply, Assert, Assertion, Can, Check, Confirm, Explain, Exposure, Format, Import, ImportK8s,
     Peers, Plan, Policy, Presentation, Rollback, Schemed, Sign, Test,
 };
-pub(crate) use token::{CreateToken, Token};
+pub(crate) use token::{CreateToken, Invite, Token};
 pub(crate) use trust::{Draft, NewRoot, Seal, SignIssuer, Trust, TrustApply, TrustSign, parse_public_key};
 
 use crate::moment::parse_timestamp;
-use bulkhead_identity::{LabelKey, LabelValue, Timestamp};
+use bulkhead_identity::{LabelKey, LabelValue, Timestamp, TrustHash};
+use bulkhead_protocol::token::is_address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -58,7 +59,7 @@ pub(crate) struct CommandLine {
 /// Everything an administrator does.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
-    /// Start a session with a coordinator, by a bootstrap secret.
+    /// Start a session with a coordinator: by signing in, or by a bootstrap secret.
     Login(Login),
     /// End the session, here and at the coordinator.
     Logout,
@@ -104,11 +105,30 @@ pub(crate) enum Verb {
 #[derive(Args, Debug)]
 pub(crate) struct Login {
     /// File with the secret (`bulkhead-admin1.…`), or `-` for standard input.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) token_file: PathBuf,
-    /// The name that the journal will know you by [default: your user name].
+    #[arg(long, value_name = "FILE", required_unless_present = "sso", conflicts_with = "sso")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Sign in at the company's provider, in a browser here or on any other device.
     #[arg(long)]
+    pub(crate) sso: bool,
+    #[command(flatten)]
+    pub(crate) contact: Contact,
+    /// The name that the journal will know you by [default: your user name].
+    #[arg(long, conflicts_with = "sso")]
     pub(crate) name: Option<String>,
+}
+
+/// Where the coordinators are, and how to know them [default: as in the last session].
+#[derive(Args, Debug)]
+pub(crate) struct Contact {
+    /// File with an invitation, as `token invite` makes it.
+    #[arg(long, value_name = "FILE", requires = "sso", conflicts_with_all = ["coordinator", "trust"])]
+    pub(crate) invitation: Option<PathBuf>,
+    /// A coordinator; repeat for more.
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["sso", "trust"], value_parser = parse_address)]
+    pub(crate) coordinator: Vec<String>,
+    /// Hash of the trust document by which they are known.
+    #[arg(long, value_name = "HASH", requires_all = ["sso", "coordinator"])]
+    pub(crate) trust: Option<TrustHash>,
 }
 
 /// `restore …`.
@@ -169,6 +189,10 @@ pub(crate) enum ExportFormat {
     Native,
 }
 
+fn parse_address(text: &str) -> Result<String, String> {
+    if is_address(text) { Ok(text.to_owned()) } else { Err(format!("{text:?} is not HOST:PORT")) }
+}
+
 fn parse_label(text: &str) -> Result<(LabelKey, LabelValue), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
     let key = LabelKey::parse(key).map_err(|error| error.to_string())?;
@@ -184,6 +208,23 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn first_contact_is_whole_or_not_at_all() {
+        let hash = "ab".repeat(32);
+        let parses = |arguments: &[&str]| {
+            CommandLine::try_parse_from(["bulkheadctl", "login"].iter().chain(arguments)).is_ok()
+        };
+        assert!(parses(&["--sso"]));
+        assert!(parses(&["--sso", "--invitation", "f"]));
+        assert!(parses(&["--sso", "--coordinator", "c:1", "--coordinator", "d:1", "--trust", &hash]));
+        assert!(!parses(&[]));
+        assert!(!parses(&["--sso", "--coordinator", "c:1"]));
+        assert!(!parses(&["--sso", "--trust", &hash]));
+        assert!(!parses(&["--sso", "--coordinator", "https://c", "--trust", &hash]));
+        assert!(!parses(&["--sso", "--token-file", "f"]));
+        assert!(!parses(&["--token-file", "f", "--invitation", "g"]));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `token …`: join tokens, never their secrets.
 
-use super::parse_label;
+use super::{parse_address, parse_label};
 use crate::moment::parse_duration;
 use bulkhead_identity::{LabelKey, LabelValue, NodeName};
 use clap::{Args, Subcommand};
@@ -12,6 +12,9 @@ use std::time::Duration;
 pub(crate) enum Token {
     /// Make a join token. It is shown this once: on standard output, or in a file.
     Create(CreateToken),
+    /// Make an invitation: where the coordinators are and how to know them, for people who sign in and for workloads. It
+    /// carries no right.
+    Invite(Invite),
     /// List join tokens, without their secrets.
     List,
     /// Make a join token useless.
@@ -38,6 +41,17 @@ pub(crate) struct CreateToken {
     #[arg(long)]
     pub(crate) name: Option<NodeName>,
     /// Write the token to this file (mode 0600) instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `token invite`.
+#[derive(Args, Debug)]
+pub(crate) struct Invite {
+    /// A coordinator, as nodes and people reach it; repeat for more [default: those of your session].
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
+    pub(crate) coordinator: Vec<String>,
+    /// Write the invitation to this file instead of standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -494,5 +494,5 @@ fn slice(message: &ToNode) -> Option<&[u8]> {
 }
 
 pub(super) fn certificate(message: &ToNode) -> Option<&Chain> {
-    if let ToNode::Certificate { chain } = message { Some(chain) } else { None }
+    if let ToNode::Certificate { chain, .. } = message { Some(chain) } else { None }
 }

@@ -100,6 +100,26 @@ async fn d6_a_callback_without_the_state_of_its_attempt_is_refused() {
 }
 
 #[tokio::test]
+async fn the_client_shows_its_secret_as_the_provider_takes_it() {
+    for (methods, client) in [
+        (json!(null), "basic"),
+        (json!(["client_secret_basic", "client_secret_post"]), "basic"),
+        (json!(["client_secret_post"]), "post"),
+    ] {
+        let provider = Provider::start().await;
+        provider.behaviour().description["token_endpoint_auth_methods_supported"] = methods;
+        provider.behaviour().client = client;
+        sign_in(&provider, &provider.providers()).await.unwrap();
+    }
+    let provider = Provider::start().await;
+    provider.behaviour().client = "public";
+    let config = crate::sso::ProviderConfig { client_secret_file: None, ..provider.config("acme") };
+    sign_in(&provider, &Providers::load(&[config]).unwrap()).await.unwrap();
+    let refused = sign_in(&provider, &provider.providers()).await.unwrap_err();
+    assert!(matches!(refused, SsoError::Misconfigured { .. }), "our fault, not the person's: {refused}");
+}
+
+#[tokio::test]
 async fn a_person_who_does_not_agree_is_told_so_in_printable_words() {
     let provider = Provider::start().await;
     let providers = provider.providers();

@@ -49,6 +49,8 @@ pub(super) struct Behaviour {
     pub(super) person: Value,
     /// Refresh tokens that are good.
     pub(super) refresh: Vec<String>,
+    /// How the client has to show itself.
+    pub(super) client: &'static str,
     /// How often each path was asked.
     pub(super) asked: BTreeMap<String, usize>,
     key: Key,
@@ -165,6 +167,7 @@ impl Behaviour {
             reply: Box::new(|_, _| None),
             person: json!({ "sub": "u-123", "name": "Ada", "groups": ["engineering"] }),
             refresh: Vec::new(),
+            client: "basic",
             asked: BTreeMap::new(),
             key,
             issuer: issuer.to_owned(),
@@ -255,14 +258,24 @@ async fn serve(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if uri.path() == "/token" {
-        // RFC 6749, section 2.3.1: both parts are encoded as in forms.
-        let expected = BASE64.encode(format!("{CLIENT}:client+secret%3A+%25+and+%2B").as_bytes());
-        let shown = headers.get("authorization").and_then(|value| value.to_str().ok());
-        if shown != Some(format!("Basic {expected}").as_str()) {
-            return refuse("invalid_client");
-        }
-    }
     let form = fields(std::str::from_utf8(&body).unwrap());
+    if uri.path() == "/token" && shown(&headers, &form) != shared.lock().unwrap().client {
+        return refuse("invalid_client");
+    }
     shared.lock().unwrap().answer(uri.path(), &form)
+}
+
+/// How a client showed itself.
+fn shown(headers: &HeaderMap, form: &Fields) -> &'static str {
+    // RFC 6749, section 2.3.1: both parts are encoded as in forms.
+    let basic =
+        format!("Basic {}", BASE64.encode(format!("{CLIENT}:client+secret%3A+%25+and+%2B").as_bytes()));
+    let header = headers.get("authorization").map(|value| value.to_str().unwrap());
+    let secret = form.get("client_secret").map(String::as_str);
+    match (header, secret) {
+        (Some(header), None) if header == basic => "basic",
+        (None, Some(SECRET)) => "post",
+        (None, None) if form.get("client_id").is_some_and(|id| id == CLIENT) => "public",
+        (Some(_) | None, Some(_) | None) => "stranger",
+    }
 }

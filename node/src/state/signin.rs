@@ -1,0 +1,115 @@
+//! A sign-in that has not ended: its keys and its device code, so that a reboot between a person's word and an
+//! administrator's loses nothing.
+
+use crate::enrol::entry::Entry;
+use crate::state::dir::DirError;
+use crate::state::{Keys, Store};
+use bulkhead_identity::Timestamp;
+use bulkhead_protocol::signin::DeviceAuthorization;
+use zeroize::Zeroizing;
+
+/// Is there as long as a sign-in waits; the service starts for it, too.
+pub(crate) const SIGN_IN: &str = "signin.json";
+const SCHEMA: &str = "bulkhead.signin/1";
+
+/// What is kept of it. No `Debug`, because of the device code.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeptSignIn {
+    schema: String,
+    /// Whom to ask.
+    pub(crate) entry: Entry,
+    /// With what to ask, and what to show.
+    pub(crate) authorization: DeviceAuthorization,
+    /// Until when a person can confirm it.
+    pub(crate) ends: Timestamp,
+    /// The name under which it waits for an administrator.
+    pub(crate) approval: Option<String>,
+}
+
+impl KeptSignIn {
+    /// One that began just now.
+    pub(crate) fn new(entry: Entry, authorization: DeviceAuthorization, ends: Timestamp) -> Self {
+        Self { schema: SCHEMA.into(), entry, authorization, ends, approval: None }
+    }
+}
+
+impl Store {
+    /// Keeps a sign-in with its keys. The node is not enrolled by that: there is no certificate.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub(crate) fn keep_sign_in(&self, keys: &Keys, kept: &KeptSignIn) -> Result<(), DirError> {
+        self.write_keys(keys)?;
+        let text = serde_json::to_vec_pretty(kept);
+        let text = Zeroizing::new(text.expect("strings and numbers always serialize"));
+        self.dir.write(SIGN_IN, &text)
+    }
+
+    /// The sign-in that waits. One that cannot be understood is none: another one is begun in its place.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub(crate) fn sign_in(&self) -> Result<Option<KeptSignIn>, DirError> {
+        let Some(text) = self.dir.read(SIGN_IN)? else { return Ok(None) };
+        Ok(serde_json::from_slice(&text).ok().filter(|kept: &KeptSignIn| kept.schema == SCHEMA))
+    }
+
+    /// Forgets it. Keys without a certificate stay, and are replaced by whatever comes next.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub(crate) fn end_sign_in(&self) -> Result<(), DirError> {
+        self.dir.remove(SIGN_IN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bulkhead_identity::TrustHash;
+    use std::os::unix::fs::MetadataExt as _;
+
+    pub(crate) fn kept() -> KeptSignIn {
+        let entry = Entry { coordinators: vec!["192.0.2.1:8443".into()], trust: TrustHash([7; 32]) };
+        let authorization = DeviceAuthorization {
+            device_code: vec![9; 32],
+            user_code: "WDJB-MJHT".into(),
+            verification_uri: "https://bulkhead.acme.example/device".into(),
+            verification_uri_complete: "https://bulkhead.acme.example/device?code=WDJB-MJHT".into(),
+            match_code: "42 17".into(),
+            expires_in: 600,
+            interval: 5,
+        };
+        KeptSignIn::new(entry, authorization, Timestamp(1_800_000_000))
+    }
+
+    #[test]
+    fn a_sign_in_outlives_a_reboot_with_its_keys_and_is_closed_to_others() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(temp.path()).unwrap();
+        let keys = Keys::generate().unwrap();
+        assert!(store.sign_in().unwrap().is_none());
+        store.keep_sign_in(&keys, &KeptSignIn { approval: Some("web".into()), ..kept() }).unwrap();
+        assert_eq!(std::fs::metadata(temp.path().join(SIGN_IN)).unwrap().mode() & 0o7777, 0o600);
+        assert!(!store.is_enrolled().unwrap());
+        let read = store.sign_in().unwrap().unwrap();
+        assert_eq!(read.approval.as_deref(), Some("web"));
+        assert_eq!(read.authorization.device_code, vec![9; 32]);
+        assert_eq!(store.load_keys().unwrap().public(), keys.public());
+        store.end_sign_in().unwrap();
+        assert!(store.sign_in().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_damaged_sign_in_is_none_and_leaving_removes_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(temp.path()).unwrap();
+        store.dir.write(SIGN_IN, b"{}").unwrap();
+        assert!(store.sign_in().unwrap().is_none());
+        store.keep_sign_in(&Keys::generate().unwrap(), &kept()).unwrap();
+        store.wipe().unwrap();
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+}
