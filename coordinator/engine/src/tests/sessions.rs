@@ -1,0 +1,193 @@
+//! People's sessions: D14 after the user was disabled, D15, groups that change, and rights that are lost.
+
+use super::people::{HOUR, person};
+use super::renewal::renew;
+use super::scene::{Machine, Scene, certificate, web_to_db};
+use crate::{ConnectionId, Purpose, RefreshOutcome};
+use bulkhead_identity::{Certificate, Now, Timestamp};
+use bulkhead_protocol::control::ToNode;
+use bulkhead_protocol::signin::PollState;
+use std::time::Duration;
+
+fn claims(subject: &str, groups: &[&str]) -> RefreshOutcome {
+    RefreshOutcome::Claims(Box::new(person(subject, groups)))
+}
+
+fn renews(scene: &mut Scene, link: ConnectionId, machine: &Machine) -> bool {
+    renew(scene, link, &machine.identity, &machine.tunnel)
+}
+
+/// Why the last renewal on this link was refused.
+fn why(scene: &Scene, link: ConnectionId) -> String {
+    match scene.inbox[&link].last() {
+        Some(ToNode::Refused { why, .. }) => why.clone(),
+        _ => panic!("not refused"),
+    }
+}
+
+#[test]
+fn a_certificate_does_not_outlive_the_session_and_is_not_renewed_after_it() {
+    let mut scene = Scene::staffed();
+    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    let end = scene.now.wall.plus(12 * HOUR);
+    let link = scene.online(&laptop);
+    scene.wait(6 * HOUR);
+    assert!(renews(&mut scene, link, &laptop));
+    assert_eq!(scene.record(&laptop).certificate.not_after, end, "six hours, not eight");
+    scene.wait(HOUR);
+    assert!(!renews(&mut scene, link, &laptop), "it would gain nothing");
+    assert!(why(&scene, link).contains("sign in again"), "{}", why(&scene, link));
+    scene.wait(5 * HOUR);
+    assert!(!renews(&mut scene, link, &laptop));
+    assert!(why(&scene, link).contains("acme/u-1"));
+    // Signing in again is all it takes.
+    let device = super::people::Device { identity: laptop.identity, tunnel: laptop.tunnel };
+    let begun = scene.sign_in(&device, None).ok().unwrap();
+    scene.confirm(&begun.user_code, &person("u-1", &["engineering"])).unwrap();
+    assert!(matches!(scene.poll(&begun.device_code), PollState::Enrolled(_)));
+    let node = scene.coordinator.state().nodes.values().next().unwrap();
+    assert_eq!(node.certificate.not_after, scene.now.wall.plus(8 * HOUR));
+}
+
+#[test]
+fn d14_after_the_user_was_disabled_nothing_is_renewed_and_the_certificate_runs_out() {
+    let mut scene = Scene::staffed();
+    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    let other = scene.node_of(&person("u-2", &["engineering"]), "other");
+    let (link, other_link) = (scene.online(&laptop), scene.online(&other));
+    let end = scene.record(&laptop).certificate.not_after;
+    scene.wait(HOUR);
+    scene.refreshed("u-1", RefreshOutcome::Denied("the account is\ndisabled".to_owned()));
+    assert!(!renews(&mut scene, link, &laptop));
+    assert!(renews(&mut scene, other_link, &other), "somebody else's is renewed");
+    // A relabelling does not prolong it either.
+    scene.label(&laptop.name, "site", Some("hq")).unwrap();
+    assert_eq!(scene.record(&laptop).certificate.not_after, end);
+    scene.wait(7 * HOUR);
+    scene.tick();
+    assert!(!renews(&mut scene, link, &laptop));
+    let entry = scene.journal.iter().find_map(|event| {
+        let view = event.audit();
+        (view.event.as_str() == "person_denied").then_some(view.detail)
+    });
+    assert_eq!(entry.unwrap()["reason"], "the account isdisabled");
+}
+
+#[test]
+fn a_group_that_was_taken_away_is_gone_from_the_certificate_at_once() {
+    let mut scene = Scene::staffed();
+    scene.apply(web_to_db());
+    let db = scene.node_of(&person("u-1", &["engineering", "databases"]), "db");
+    let web = scene.node("web", "role=web");
+    let (db_link, web_link) = (scene.online(&db), scene.online(&web));
+    assert_eq!(scene.peers(web_link).len(), 1);
+    scene.label(&db.name, "site", Some("hq")).unwrap();
+    let before = scene.record(&db).certificate.clone();
+    scene.wait(HOUR);
+    scene.refreshed("u-1", claims("u-1", &["engineering"]));
+    assert_eq!(scene.labels_of(&db), "site=hq,team=eng", "what an administrator gave stays");
+    assert!(scene.peers(web_link).is_empty(), "the tunnel that the label allowed is gone");
+    let old = Certificate::parse(before.chain.leaf()).unwrap().claims;
+    assert!(scene.revocations(web_link).revokes(&old), "and so is the certificate that said it");
+    let sent = scene.inbox[&db_link].iter().rev().find_map(certificate).unwrap();
+    assert_eq!(*sent, scene.record(&db).certificate.chain);
+    // Given back, it is there again.
+    scene.refreshed("u-1", claims("u-1", &["engineering", "databases"]));
+    assert_eq!(scene.labels_of(&db), "role=db,site=hq,team=eng");
+    scene.wait(Duration::from_secs(1));
+    scene.tick();
+    assert_eq!(scene.peers(web_link).len(), 1);
+}
+
+#[test]
+fn an_answer_that_changes_nothing_prolongs_the_session_and_touches_no_certificate() {
+    let mut scene = Scene::staffed();
+    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    let before = scene.record(&laptop).certificate.clone();
+    for _ in 0..3 {
+        scene.wait(HOUR);
+        scene.refreshed("u-1", claims("u-1", &["engineering", "chess"]));
+    }
+    let node = scene.record(&laptop);
+    assert_eq!(node.certificate, before);
+    assert_eq!(node.owner.as_ref().unwrap().session_until, scene.now.wall.plus(12 * HOUR));
+    let entries = scene.journal.len();
+    scene.refreshed("u-77", claims("u-77", &["engineering"]));
+    assert_eq!(scene.journal.len(), entries, "of whom nothing is known, nothing is written");
+}
+
+#[test]
+fn a_person_whom_no_rule_names_any_more_is_out_at_once() {
+    let mut scene = Scene::staffed();
+    scene.apply(super::scene::rule("mesh", "*", "*", ""));
+    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    let desk = scene.node("desk", "");
+    let (link, desk_link) = (scene.online(&laptop), scene.online(&desk));
+    assert_eq!(scene.peers(desk_link).len(), 1);
+    let before = scene.record(&laptop).certificate.clone();
+    scene.wait(HOUR);
+    scene.refreshed("u-1", claims("u-1", &["chess"]));
+    assert!(scene.peers(desk_link).is_empty());
+    assert!(scene.revocations(desk_link).revokes(&Certificate::parse(before.chain.leaf()).unwrap().claims));
+    assert_eq!(scene.labels_of(&laptop), "");
+    assert!(scene.record(&laptop).certificate.not_after <= scene.now.wall);
+    assert!(!renews(&mut scene, link, &laptop));
+    // Said twice, it is written once more and no more: nothing is left to end.
+    let entries = scene.journal.len();
+    scene.refreshed("u-1", claims("u-1", &["chess"]));
+    assert_eq!(scene.journal.len(), entries + 1);
+    assert!(scene.record(&laptop).is_active(), "the machine may sign in again");
+}
+
+#[test]
+fn an_administrators_key_follows_the_provider() {
+    let mut scene = Scene::staffed();
+    for outcome in [RefreshOutcome::Denied("gone".to_owned()), claims("u-9", &["engineering"])] {
+        let begun = scene.sign_in_for(Purpose::Login).ok().unwrap();
+        scene.confirm(&begun.user_code, &person("u-9", &["netops"])).unwrap();
+        assert!(matches!(scene.poll(&begun.device_code), PollState::Session(_)));
+        scene.refreshed("u-9", claims("u-9", &["netops"]));
+        assert_eq!(scene.coordinator.state().api_keys.len(), 1);
+        scene.refreshed("u-9", outcome);
+        assert_eq!(scene.coordinator.state().api_keys.len(), 0);
+    }
+}
+
+#[test]
+fn an_answer_about_somebody_else_is_no_answer() {
+    let mut scene = Scene::staffed();
+    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    let entries = scene.journal.len();
+    scene.refreshed("u-1", claims("u-2", &["engineering", "databases"]));
+    let mut many = person("u-1", &[]);
+    many.groups = (0..10_000).map(|number| format!("g{number}")).collect();
+    scene.refreshed("u-1", RefreshOutcome::Claims(Box::new(many)));
+    assert_eq!((scene.journal.len(), scene.labels_of(&laptop).as_str()), (entries, "team=eng"));
+}
+
+#[test]
+fn d15_a_clock_that_jumps_neither_prolongs_a_session_nor_crashes() {
+    const YEAR: u64 = 365 * 24 * 3600;
+    let mut scene = Scene::staffed();
+    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    let link = scene.online(&laptop);
+    let at = |scene: &mut Scene, wall: u64| {
+        scene.now = Now { mono: scene.now.mono + Duration::from_secs(1), wall: Timestamp(wall) };
+        scene.tick();
+    };
+    let start = scene.now.wall.0;
+    let until = scene.record(&laptop).owner.as_ref().unwrap().session_until;
+    for jump in [start - 3600, start - YEAR / 365, start + 3600, start + YEAR] {
+        at(&mut scene, jump);
+        renews(&mut scene, link, &laptop);
+        let node = scene.record(&laptop);
+        assert_eq!(node.owner.as_ref().unwrap().session_until, until);
+        assert!(node.certificate.not_after <= until, "{jump}");
+    }
+    // A year on, the session is over and the codes of sign-ins, which count by the other clock, are not.
+    assert!(!renews(&mut scene, link, &laptop));
+    let device = scene.device();
+    let begun = scene.sign_in(&device, Some("desk")).ok().unwrap();
+    at(&mut scene, start);
+    assert!(scene.confirm(&begun.user_code, &person("u-1", &["engineering"])).is_ok());
+}
