@@ -62,8 +62,8 @@ const DENIALS: &[&str] = &[
 /// An address to talk to people and one to exchange codes: enough for all but the device flow.
 type Client = CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
-/// All configured providers.
-#[derive(Debug)]
+/// All configured providers. By default, none.
+#[derive(Debug, Default)]
 pub struct Providers(Vec<Provider>);
 
 /// One sign-in in a browser, from leaving for the provider to coming back.
