@@ -53,6 +53,8 @@ pub enum Command {
     /// Replace the issuing CA, for example to move it under another root.
     #[command(subcommand)]
     Issuer(IssuerCommand),
+    /// Say whether the configuration is valid, and what would happen if somebody signed in.
+    CheckConfig(CheckConfig),
     /// Print shell completions.
     Completions {
         /// Which shell.
@@ -109,6 +111,20 @@ pub struct Serve {
     /// Print the configuration file with every setting and its default, and exit.
     #[arg(long)]
     pub print_default_config: bool,
+}
+
+/// Say whether the configuration is valid, and what would happen if somebody signed in.
+#[derive(Debug, Args)]
+pub struct CheckConfig {
+    /// Configuration file [default: /etc/bulkhead/coordinator.toml if it exists].
+    #[arg(long, value_name = "FILE", env = "BULKHEAD_COORDINATOR_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Explain what would happen to somebody for whom this provider vouches.
+    #[arg(long, value_name = "NAME", requires = "claims")]
+    pub provider: Option<String>,
+    /// Claims as in a token of that provider, in JSON: at least `sub`.
+    #[arg(long, value_name = "FILE.json", requires = "provider")]
+    pub claims: Option<PathBuf>,
 }
 
 /// Replace the issuing CA.

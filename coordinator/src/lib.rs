@@ -19,6 +19,7 @@
 pub mod api;
 pub mod backup;
 pub mod boot;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,12 +1,12 @@
 //! `bulkhead-coordinator`: reads the command line and hands on.
 
 use anyhow::{Context, Result, bail, ensure};
-use bulkhead_coordinator::cli::{Cli, Command, IssuerCommand, JournalCommand, Serve};
+use bulkhead_coordinator::cli::{CheckConfig, Cli, Command, IssuerCommand, JournalCommand, Serve};
 use bulkhead_coordinator::config::{self, Partial, Settings};
 use bulkhead_coordinator::journal::{JournalError, reader};
 use bulkhead_coordinator::serve::Server;
 use bulkhead_coordinator::state_dir::StateDir;
-use bulkhead_coordinator::{backup, init, issuer, process};
+use bulkhead_coordinator::{backup, check, init, issuer, process};
 use clap::{CommandFactory, Parser};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -43,6 +43,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::Serve(arguments) if arguments.print_default_config => print(config::DEFAULT_FILE)?,
         Command::Serve(arguments) => serve(&cli.state, arguments)?,
+        Command::CheckConfig(arguments) => check_config(arguments)?,
         Command::Journal(JournalCommand::Verify) => return verify(&cli.state),
         Command::Backup { file } => {
             process::harden();
@@ -129,6 +130,16 @@ fn serve(root: &Path, arguments: &Serve) -> Result<()> {
         server.stop();
         server.ended().await
     })
+}
+
+fn check_config(arguments: &CheckConfig) -> Result<()> {
+    let partial = config::load(arguments.config.as_deref())?;
+    let people = partial.people.unwrap_or_default();
+    let Some((provider, file)) = arguments.provider.as_ref().zip(arguments.claims.as_ref()) else {
+        return print(&check::summary(&people));
+    };
+    let lifetime = partial.certificate_lifetime.unwrap_or(config::DEFAULT_CERTIFICATE_LIFETIME);
+    print(&check::explain(&people, &check::claims(&people, provider, file)?, lifetime))
 }
 
 fn settings(root: &Path, arguments: &Serve) -> Result<(Settings, String)> {

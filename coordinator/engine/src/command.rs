@@ -237,6 +237,7 @@ pub enum Road {
 }
 
 /// What a provider said of a person when it was asked again.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshOutcome {
     /// What it says now.
     Claims(Box<Claims>),

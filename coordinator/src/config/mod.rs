@@ -4,9 +4,12 @@
 //! not silently be the default.
 
 mod people;
+#[cfg(test)]
+mod people_tests;
 mod section;
 
-pub use people::{People, ProviderConfig, WebSettings};
+pub(crate) use people::is_for_people;
+pub use people::{People, WebSettings};
 
 use crate::init::check_addresses;
 use anyhow::{Context, Result, bail, ensure};

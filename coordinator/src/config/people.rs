@@ -3,6 +3,8 @@
 
 use super::section::{Problems, Section, entries, flag, text, texts};
 use super::{duration, lifetime};
+use crate::sso::ProviderConfig;
+use crate::sso::discovery::is_issuer;
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_coordinator_engine::{
     AdminRole, AdminRule, EnrolRule, MAX_CLAIM_BYTES, MAX_ISSUER_BYTES, MAX_RULES, Rules, Who,
@@ -54,41 +56,6 @@ pub struct WebSettings {
     pub key: PathBuf,
 }
 
-/// `[[provider]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProviderConfig {
-    /// Unique; on the page and in rules.
-    pub name: String,
-    /// https, exactly as in its tokens.
-    pub issuer: String,
-    /// Us, for people; without it people cannot sign in.
-    pub client_id: Option<String>,
-    /// Holds the client's secret; without it the client is public.
-    pub client_secret_file: Option<PathBuf>,
-    /// Us, for workloads; without it no token of a workload is taken.
-    pub audience: Option<String>,
-    /// To ask for, besides `openid` and `profile`.
-    pub scopes: Vec<String>,
-    /// Where groups are: a claim's name, or a path with dots into objects.
-    pub groups_claim: String,
-    /// Whether people may use the provider's own device flow (RFC 8628).
-    pub device_flow: bool,
-    /// Roots that sign the provider's certificate, in PEM; without it the system's.
-    pub ca: Option<PathBuf>,
-    /// Whether it may be at a private, loopback or link-local address.
-    pub private_addresses: bool,
-    /// How often groups are asked for again.
-    pub refresh: Duration,
-}
-
-impl ProviderConfig {
-    /// Whether people sign in there; otherwise it vouches for workloads.
-    #[must_use]
-    pub fn is_for_people(&self) -> bool {
-        self.client_id.is_some()
-    }
-}
-
 impl People {
     pub(super) fn read<'a>(all: &'a DeTable<'a>, problems: &mut Problems<'_>) -> Self {
         let web = Section::one(all, "web", problems).and_then(|section| web(&section, problems));
@@ -96,7 +63,7 @@ impl People {
         for section in Section::many(all, "provider", MAX_PROVIDERS, problems) {
             if let Some(provider) = provider(&section, problems) {
                 refuse_twins(&providers, &provider, &section, problems);
-                if provider.is_for_people() && !has(all, "web") {
+                if is_for_people(&provider) && !has(all, "web") {
                     problems.add(section.span.clone(), "people sign in by pages: `[web]` is missing");
                 }
                 providers.push(provider);
@@ -111,6 +78,11 @@ impl People {
         }
         Self { web, providers, rules }
     }
+}
+
+/// Whether people sign in there; otherwise it vouches for workloads.
+pub(crate) fn is_for_people(provider: &ProviderConfig) -> bool {
+    provider.client_id.is_some()
 }
 
 fn has(all: &DeTable<'_>, name: &str) -> bool {
@@ -210,7 +182,7 @@ fn refuse_twins(
     problems: &mut Problems<'_>,
 ) {
     let twin = |other: &&ProviderConfig| {
-        other.issuer == provider.issuer && other.is_for_people() == provider.is_for_people()
+        other.issuer == provider.issuer && is_for_people(other) == is_for_people(provider)
     };
     if known.iter().any(|other| other.name == provider.name) {
         problems.add(section.span.clone(), &format!("there are two providers {:?}", provider.name));
@@ -238,7 +210,7 @@ fn enrol_rule(
         Ok(())
     });
     let provider = finish(&rule.who, section, providers, problems)?;
-    if !provider.is_for_people() && (rule.approval || rule.session.is_some()) {
+    if !is_for_people(provider) && (rule.approval || rule.session.is_some()) {
         let what = "`approval` and `session` are for people: this provider vouches for workloads";
         problems.add(section.span.clone(), what);
     }
@@ -262,7 +234,7 @@ fn admin_rule(
     });
     let role = section.need("role", role, problems);
     let provider = finish(&who, section, providers, problems)?;
-    if !provider.is_for_people() {
+    if !is_for_people(provider) {
         problems.add(section.span.clone(), "administrators are people: this provider vouches for workloads");
     }
     if who.everyone {
@@ -339,14 +311,10 @@ fn labels(value: &DeValue<'_>) -> Result<Labels> {
     Ok(Labels::new(labels)?)
 }
 
-/// OpenID Connect Discovery 1.0, section 3: https, with neither query nor fragment.
 fn issuer_url(text: &str) -> Result<String> {
-    let rest = text.strip_prefix("https://").unwrap_or_default();
-    let plain =
-        !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@".contains(&byte));
     ensure!(
-        plain && text.len() <= MAX_ISSUER_BYTES,
-        "`issuer` must be an https URL as in the provider's tokens, without `?`, `#` and `@`"
+        is_issuer(text) && text.len() <= MAX_ISSUER_BYTES,
+        "`issuer` must be an https URL as in the provider's tokens, without `?` and `#`"
     );
     Ok(text.to_owned())
 }

@@ -90,6 +90,7 @@ pub(super) fn staffed() -> Deployment {
         expires,
         created_by: "root:0".to_owned(),
         last_used: Some(wall),
+        person: None,
     };
     let later = Timestamp(wall.0 + 3600);
     let mut keys: Vec<_> = AdminRole::ALL.map(|role| key(Who::Key(role), role, later)).into();
