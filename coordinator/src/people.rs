@@ -157,12 +157,11 @@ impl SignIns for EngineSignIns {
         let user_code = code.to_owned();
         Box::pin(async move {
             let ask = |request, _| Command::SignInRefuse { request, user_code, source };
-            match self.0.ask(ask).await.map_err(stopping)? {
-                Reply::Done => Ok(()),
-                Reply::Refused(refusal) => Err(refusal),
-                #[allow(clippy::wildcard_enum_match_arm)] // Any other answer is the same bug.
-                _ => Err(unexpected()),
+            let reply = self.0.ask(ask).await.map_err(stopping)?;
+            if let Reply::Refused(refusal) = reply {
+                return Err(refusal);
             }
+            if matches!(reply, Reply::Done) { Ok(()) } else { Err(unexpected()) }
         })
     }
 }

@@ -28,15 +28,51 @@ pub mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub use crate::config::ProviderConfig;
 pub use bulkhead_coordinator_engine::{Claims, RefreshOutcome};
 pub use error::SsoError;
 pub use oidc::{Attempt, DeviceAttempt, Providers};
 
+use std::path::PathBuf;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Characters of what others say, in our errors.
 pub const MAX_WORDS: usize = 300;
+
+/// One `[[provider]]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderConfig {
+    /// Unique; on the page and in rules.
+    pub name: String,
+    /// https, exactly as in its tokens.
+    pub issuer: String,
+    /// Us, for people; without it people cannot sign in.
+    pub client_id: Option<String>,
+    /// Holds the client's secret; without it the client is public.
+    pub client_secret_file: Option<PathBuf>,
+    /// Us, for workloads; without it no token of a workload is taken.
+    pub audience: Option<String>,
+    /// To ask for, besides `openid` and `profile`.
+    pub scopes: Vec<String>,
+    /// Where groups are: a claim's name, or a path with dots into objects.
+    pub groups_claim: String,
+    /// Whether people may use the provider's own device flow (RFC 8628).
+    pub device_flow: bool,
+    /// Roots that sign the provider's certificate, in PEM; without it the system's.
+    pub ca: Option<PathBuf>,
+    /// Whether it may be at a private, loopback or link-local address.
+    pub private_addresses: bool,
+    /// How often groups are asked for again.
+    pub refresh: Duration,
+}
+
+impl ProviderConfig {
+    /// Whether people sign in there; otherwise it vouches for workloads.
+    #[must_use]
+    pub fn is_for_people(&self) -> bool {
+        self.client_id.is_some()
+    }
+}
 
 /// A refresh token: whoever has it can ask the provider in this person's name.
 #[derive(Clone, PartialEq, Eq)]

@@ -449,7 +449,7 @@ impl Provider {
         let (provider, issuer) = (&self.config.name, &self.config.issuer);
         let reading = Reading { provider, issuer, groups_claim: &self.config.groups_claim };
         claims::parse(&payload, reading)
-            .map_err(|source| SsoError::Claims { provider: provider.clone(), source })
+            .map_err(|source| SsoError::Claims { provider: self.config.name.clone(), source })
     }
 
     fn judge(
