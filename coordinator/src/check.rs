@@ -1,7 +1,7 @@
 //! `check-config`: whether the configuration is one, and what it would do with somebody. The claims are read and judged
 //! by the same code as those of a real token; only its signature is taken on trust.
 
-use crate::config::{People, is_for_people};
+use crate::config::People;
 use crate::sso::ProviderConfig;
 use crate::sso::claims::{self, Reading};
 use anyhow::{Context, Result, ensure};
@@ -58,7 +58,7 @@ pub fn summary(people: &People) -> String {
 /// What would happen if somebody with these claims signed in, or showed them as a workload.
 #[must_use]
 pub fn explain(people: &People, claims: &Claims, certificate_lifetime: Duration) -> String {
-    let person = people.providers.iter().any(|known| known.name == claims.provider && is_for_people(known));
+    let person = people.providers.iter().any(|known| known.name == claims.provider && known.is_for_people());
     let mut text = format!("{}/{}", claims.provider, claims.subject);
     if !claims.name.is_empty() {
         let _ = write!(text, " ({})", claims.name);

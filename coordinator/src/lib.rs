@@ -10,7 +10,7 @@
 //! | [`boot`] | from a state directory to a coordinator |
 //! | [`api`], [`https`], [`socket`] | requests, by network and by unix socket |
 //! | [`control`], [`link`], [`tls`] | control links to nodes |
-//! | [`sso`] | sign-in at the company's identity providers |
+//! | [`sso`], `people` | sign-in at the company's identity providers |
 //! | [`web`] | pages for people who sign in |
 //! | [`init`], [`issuer`], [`backup`], [`serve`] | what the commands do |
 //!
@@ -31,6 +31,7 @@ pub mod init;
 pub mod issuer;
 pub mod journal;
 pub mod link;
+mod people;
 pub mod process;
 mod room;
 pub mod serve;

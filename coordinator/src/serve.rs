@@ -10,6 +10,7 @@ use crate::driver::Driver;
 use crate::https;
 use crate::issuer;
 use crate::journal::Options;
+use crate::people::Desk;
 use crate::socket::AdminSocket;
 use crate::state_dir::{Lock, StateDir};
 use crate::stop::{Stop, Stopper, stop};
@@ -70,7 +71,8 @@ impl Server {
             clock,
         };
         let (engine, ended) = driver.spawn().context("cannot start the engine's thread")?;
-        let api = Api::new(engine.clone(), journal, Arc::clone(&link_trust));
+        let desk = Desk::open(&state, &settings.people)?;
+        let api = Api::new(engine.clone(), journal, Arc::clone(&link_trust), Arc::clone(&desk.providers));
         let control = Control::bind(
             udp,
             tls::control_config(Arc::clone(&own), Arc::clone(&link_trust))?,
@@ -81,6 +83,7 @@ impl Server {
 
         let (stopper, mut stop) = stop();
         let mut doors = JoinSet::new();
+        desk.serve(&settings.people, &engine, &mut doors, &stop).await?;
         doors.spawn(https::serve(tcp, https_tls, api.router(), stop.clone()));
         doors.spawn(socket.serve(api.router(), stop.clone()));
         doors.spawn(control.run(stop.clone()));

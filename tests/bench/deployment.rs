@@ -139,6 +139,8 @@ impl Deployment {
             policy_keys: vec![key(4)],
             certificate_lifetime: Duration::from_secs(24 * 3600),
             offloads_off: Offloads::NONE,
+            rules: Default::default(),
+            web: None,
             renewal_grace: Duration::ZERO,
             addresses: vec!["bulkhead.acme.example:8443".to_owned()],
             control: vec!["bulkhead.acme.example:8443".to_owned()],

@@ -39,7 +39,7 @@ pub(crate) fn run(effort: Effort, alone: &mut Alone) {
             millis
         };
         let round: Vec<f64> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(&joined)).collect();
+            let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(joined)).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
         pace.push(round.len() as f64 / started.elapsed().as_secs_f64() * 60.0);

@@ -71,6 +71,7 @@ impl CloseReason {
 }
 
 /// The answer to a request.
+#[allow(clippy::large_enum_variant)] // Boxed in its effect.
 pub enum Reply {
     /// It was refused; nothing changed.
     Refused(Refusal),

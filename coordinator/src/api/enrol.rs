@@ -10,6 +10,7 @@ use bulkhead_coordinator_engine::{Command, Reply};
 use bulkhead_identity::{CertificateRequest, TrustHash};
 use bulkhead_protocol::PROTOCOL_VERSION;
 use bulkhead_protocol::enrol::{BeginRequest, FinishRequest, TrustPath};
+use bulkhead_protocol::signin::{MAX_WORKLOAD_TOKEN_BYTES, WorkloadEnrolment};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -66,6 +67,36 @@ pub(super) async fn finish(
             secret,
             name,
             source: caller.source,
+            entropy,
+        })
+        .await?;
+    answer!(refused(reply)?, Enrolled)
+}
+
+/// The proofs, and the token that a workload's platform gave it.
+pub(super) async fn workload(
+    State(api): State<Api>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let WorkloadEnrolment { enrolment, request, token, name } = read(request).await?;
+    let token = Zeroizing::new(token);
+    if token.len() > MAX_WORKLOAD_TOKEN_BYTES {
+        let what = format!("a token has at most {MAX_WORKLOAD_TOKEN_BYTES} bytes (MAX_WORKLOAD_TOKEN_BYTES)");
+        return Err(Problem::malformed(what));
+    }
+    let certificate_request = certificate_request(&request)?;
+    let claims = Box::new(api.providers.workload(&token).await?);
+    let source = source(&caller);
+    let reply = api
+        .engine
+        .ask(|request, entropy| Command::EnrolWorkload {
+            request,
+            enrolment,
+            certificate_request,
+            claims,
+            name,
+            source,
             entropy,
         })
         .await?;

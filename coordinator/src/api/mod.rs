@@ -35,6 +35,7 @@ pub use routes::routes;
 
 use crate::engine::Engine;
 use crate::journal::Reader;
+use crate::sso::Providers;
 use crate::tls::SharedLinkTrust;
 use access::{Caller, Gate};
 use axum::Router;
@@ -62,6 +63,8 @@ pub struct Api {
     pub journal: Reader,
     /// Its trust documents are for strangers who know the hash of one.
     pub link_trust: SharedLinkTrust,
+    /// Vouch for workloads.
+    pub providers: Arc<Providers>,
     large_bodies: Arc<Semaphore>,
     compilations: Arc<Semaphore>,
     policy_texts: Arc<Semaphore>,
@@ -70,11 +73,16 @@ pub struct Api {
 impl Api {
     /// An API over a running engine.
     #[must_use]
-    pub fn new(engine: Engine, journal: Reader, link_trust: SharedLinkTrust) -> Self {
+    pub fn new(
+        engine: Engine,
+        journal: Reader,
+        link_trust: SharedLinkTrust,
+        providers: Arc<Providers>,
+    ) -> Self {
         let large_bodies = Arc::new(Semaphore::new(MAX_LARGE_BODIES));
         let compilations = Arc::new(Semaphore::new(MAX_COMPILATIONS));
         let policy_texts = Arc::new(Semaphore::new(MAX_POLICY_TEXTS));
-        Self { engine, journal, link_trust, large_bodies, compilations, policy_texts }
+        Self { engine, journal, link_trust, providers, large_bodies, compilations, policy_texts }
     }
 
     /// The router that serves the table.

@@ -12,7 +12,9 @@ use bulkhead_protocol::admin::{
     SetLabels, SetSeal, SwitchOffloads, TokenList, TrustApply, TrustView, WhoAmI,
 };
 use bulkhead_protocol::enrol::{BeginRequest, BeginResponse, FinishRequest, FinishResponse};
-use bulkhead_protocol::signin::{DeviceAuthorization, EnrolSignIn, LoginSignIn, Poll, PollState};
+use bulkhead_protocol::signin::{
+    DeviceAuthorization, EnrolSignIn, LoginSignIn, Poll, PollState, WorkloadEnrolment,
+};
 
 const PAGE: &[QueryNumber] = &[
     QueryNumber { name: "after", what: "Entries after this sequence number." },
@@ -46,6 +48,10 @@ pub fn routes() -> Vec<Route> {
         .takes::<EnrolSignIn>()
         .gives::<DeviceAuthorization>()
         .refuses(&[404, 409]),
+        post("/enrol/v1/workload", Public, enrol::workload, "Enrol by the proofs and a workload's token")
+            .takes::<WorkloadEnrolment>()
+            .gives::<FinishResponse>()
+            .refuses(&[403, 404, 409, 422]),
         post("/enrol/v1/signin/poll", Public, signin::poll, "Ask how far a person's sign-in is")
             .takes::<Poll>()
             .gives::<PollState>()

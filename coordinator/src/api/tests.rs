@@ -75,7 +75,7 @@ fn deployment_after(events: impl IntoIterator<Item = Event>) -> Deployment {
         clock,
     };
     let (engine, _ended) = driver.spawn().unwrap();
-    let api = Api::new(engine, journal, link_trust);
+    let api = Api::new(engine, journal, link_trust, Arc::default());
     Deployment { directory, router: api.router(), api }
 }
 

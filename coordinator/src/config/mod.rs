@@ -8,7 +8,6 @@ mod people;
 mod people_tests;
 mod section;
 
-pub(crate) use people::is_for_people;
 pub use people::{People, WebSettings};
 
 use crate::init::check_addresses;

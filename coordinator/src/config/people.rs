@@ -63,7 +63,7 @@ impl People {
         for section in Section::many(all, "provider", MAX_PROVIDERS, problems) {
             if let Some(provider) = provider(&section, problems) {
                 refuse_twins(&providers, &provider, &section, problems);
-                if is_for_people(&provider) && !has(all, "web") {
+                if provider.is_for_people() && !has(all, "web") {
                     problems.add(section.span.clone(), "people sign in by pages: `[web]` is missing");
                 }
                 providers.push(provider);
@@ -78,11 +78,6 @@ impl People {
         }
         Self { web, providers, rules }
     }
-}
-
-/// Whether people sign in there; otherwise it vouches for workloads.
-pub(crate) fn is_for_people(provider: &ProviderConfig) -> bool {
-    provider.client_id.is_some()
 }
 
 fn has(all: &DeTable<'_>, name: &str) -> bool {
@@ -182,7 +177,7 @@ fn refuse_twins(
     problems: &mut Problems<'_>,
 ) {
     let twin = |other: &&ProviderConfig| {
-        other.issuer == provider.issuer && is_for_people(other) == is_for_people(provider)
+        other.issuer == provider.issuer && other.is_for_people() == provider.is_for_people()
     };
     if known.iter().any(|other| other.name == provider.name) {
         problems.add(section.span.clone(), &format!("there are two providers {:?}", provider.name));
@@ -210,7 +205,7 @@ fn enrol_rule(
         Ok(())
     });
     let provider = finish(&rule.who, section, providers, problems)?;
-    if !is_for_people(provider) && (rule.approval || rule.session.is_some()) {
+    if !provider.is_for_people() && (rule.approval || rule.session.is_some()) {
         let what = "`approval` and `session` are for people: this provider vouches for workloads";
         problems.add(section.span.clone(), what);
     }
@@ -234,7 +229,7 @@ fn admin_rule(
     });
     let role = section.need("role", role, problems);
     let provider = finish(&who, section, providers, problems)?;
-    if !is_for_people(provider) {
+    if !provider.is_for_people() {
         problems.add(section.span.clone(), "administrators are people: this provider vouches for workloads");
     }
     if who.everyone {

@@ -66,6 +66,14 @@ pub struct ProviderConfig {
     pub refresh: Duration,
 }
 
+impl ProviderConfig {
+    /// Whether people sign in there; otherwise it vouches for workloads.
+    #[must_use]
+    pub fn is_for_people(&self) -> bool {
+        self.client_id.is_some()
+    }
+}
+
 /// A refresh token: whoever has it can ask the provider in this person's name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshToken(Zeroizing<String>);

@@ -62,8 +62,8 @@ const DENIALS: &[&str] = &[
 /// An address to talk to people and one to exchange codes: enough for all but the device flow.
 type Client = CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
-/// All configured providers.
-#[derive(Debug)]
+/// All configured providers. By default, none.
+#[derive(Debug, Default)]
 pub struct Providers(Vec<Provider>);
 
 /// One sign-in in a browser, from leaving for the provider to coming back.
@@ -449,7 +449,7 @@ impl Provider {
         let (provider, issuer) = (&self.config.name, &self.config.issuer);
         let reading = Reading { provider, issuer, groups_claim: &self.config.groups_claim };
         claims::parse(&payload, reading)
-            .map_err(|source| SsoError::Claims { provider: provider.clone(), source })
+            .map_err(|source| SsoError::Claims { provider: self.config.name.clone(), source })
     }
 
     fn judge(

@@ -30,6 +30,7 @@ const CONFIRM: &str = "confirm";
 pub struct Web(Arc<Inner>);
 
 struct Inner {
+    /// The provider's name goes to its end.
     redirect_uri: String,
     sign_ins: Arc<dyn SignIns>,
     relying_party: Arc<dyn RelyingParty>,
@@ -43,7 +44,7 @@ impl Web {
     #[must_use]
     pub fn new(url: &str, sign_ins: Arc<dyn SignIns>, relying_party: Arc<dyn RelyingParty>) -> Self {
         Self(Arc::new(Inner {
-            redirect_uri: format!("{url}/callback"),
+            redirect_uri: format!("{url}/callback/"),
             sign_ins,
             relying_party,
             browsers: Mutex::default(),
@@ -56,7 +57,7 @@ impl Web {
             .route("/", get(async || Redirect::to("/device")))
             .route("/device", get(device))
             .route("/signin/{provider}", post(sign_in))
-            .route("/callback", get(callback))
+            .route("/callback/{provider}", get(callback))
             .route("/confirm", get(ask).post(confirm))
             .route("/done", get(ended))
             .route("/refused", get(ended))
@@ -147,7 +148,8 @@ async fn sign_in(
     let Ok(Form(SignInForm { form })) = form else { return Err(Trouble::Malformed) };
     given(&cookie, &headers, SIGN_IN, &form)?;
     web.browsers().code(&cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
-    let attempt = web.0.relying_party.authorize(&provider, &web.0.redirect_uri).await;
+    let redirect_uri = format!("{}{provider}", web.0.redirect_uri);
+    let attempt = web.0.relying_party.authorize(&provider, &redirect_uri).await;
     let attempt = attempt.map_err(|fault| reported(&provider, fault))?;
     let url = attempt.url().to_owned();
     if !url.starts_with("https://") {
@@ -173,10 +175,12 @@ struct CallbackQuery {
     error_description: Option<String>,
 }
 
-/// Takes the browser back.
+/// Takes the browser back. Each provider has an address of its own, so that one which says nothing of itself in its
+/// answer (RFC 9207) is not taken for another (D4).
 async fn callback(
     State(web): State<Web>,
     Known(cookie): Known,
+    Path(provider): Path<String>,
     uri: Uri,
     query: Result<Query<CallbackQuery>, QueryRejection>,
 ) -> Shown {
@@ -189,7 +193,9 @@ async fn callback(
     let attempt = web.browsers().arrive(&cookie.key(), &state, Instant::now()).ok_or(Trouble::NotYours)?;
     let callback =
         Callback { code, issuer: query.iss, error: query.error, error_description: query.error_description };
-    let provider = attempt.provider().to_owned();
+    if provider != attempt.provider() {
+        return Err(Trouble::NotYours);
+    }
     let person = attempt.finish(callback).await.map_err(|fault| reported(&provider, fault))?;
     let fresh = Cookie::new()?;
     if !web.browsers().sign_in(&cookie.key(), fresh.key(), person, Instant::now()) {

@@ -163,7 +163,7 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
         ("policy", ToNode::Policy { slice: vec![2; 40] }),
         ("revocations", ToNode::Revocations { list: vec![3; 40] }),
         ("challenge", ToNode::RenewChallenge { challenge, key: ChallengeKey(*key.public().as_bytes()) }),
-        ("certificate", ToNode::Certificate { chain: ACME.web.chain().clone() }),
+        ("certificate", ToNode::Certificate { chain: ACME.web.chain().clone(), session_until: Some(WALL) }),
         ("refused", refused),
         ("want_flows", ToNode::WantFlows { ask: 7 }),
     ];

@@ -88,8 +88,17 @@ fn row(event: Option<AuditEvent>, is_login: bool) -> Row {
         Some(E::Initialised) => (EntityManagement, (1, "Create"), Informational, "deployment"),
         Some(E::TokenCreated) => (EntityManagement, (1, "Create"), Informational, "join token"),
         Some(E::TokenRevoked) => (EntityManagement, (4, "Delete"), Informational, "join token"),
-        Some(E::NodeEnrolled) => (EntityManagement, (6, "Enroll"), Informational, "node"),
-        Some(E::NodeRenewed | E::NodeRelabelled) => (EntityManagement, (3, "Update"), Informational, "node"),
+        Some(E::NodeEnrolled | E::NodeApproved | E::PersonEnrolled | E::WorkloadEnrolled) => {
+            (EntityManagement, (6, "Enroll"), Informational, "node")
+        }
+        Some(E::NodePending) => (EntityManagement, (1, "Create"), Low, "pending node"),
+        Some(E::PendingEnded) => (EntityManagement, (4, "Delete"), Informational, "pending node"),
+        Some(E::PersonRefreshed) => (EntityManagement, (3, "Update"), Informational, "person"),
+        Some(E::PersonDenied) => (AccountChange, (5, "Disable"), Medium, "person"),
+        Some(E::AdministratorSignedIn) => (Authentication, (1, "Logon"), Informational, "session"),
+        Some(E::NodeRenewed | E::NodeRelabelled | E::NodeSignedIn) => {
+            (EntityManagement, (3, "Update"), Informational, "node")
+        }
         Some(E::NodeRevoked) => (EntityManagement, (7, "Unenroll"), Medium, "node"),
         Some(E::NodeRemoved) => (EntityManagement, (4, "Delete"), Informational, "node"),
         Some(E::PolicyApplied) => (EntityManagement, (3, "Update"), Low, "policy"),

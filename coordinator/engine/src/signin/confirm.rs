@@ -81,6 +81,7 @@ pub enum SignInOutcome {
 }
 
 /// What is to happen with a sign-in, decided and not done.
+#[allow(clippy::large_enum_variant)] // One at a time.
 enum Decision {
     /// A new node, at once or after an approval.
     Join {

@@ -87,6 +87,7 @@ struct SignIn {
     stage: Stage,
 }
 
+#[allow(clippy::large_enum_variant)] // Most are machines.
 enum Wanted {
     Machine { name: NodeName, proved: Proved },
     Session,

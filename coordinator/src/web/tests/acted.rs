@@ -293,7 +293,7 @@ impl Browser {
 
     /// Back from it.
     pub(super) async fn arrive(&mut self) -> Seen {
-        self.get(&format!("/callback?state={STATE}&code=canary-code&iss=https://login.acme.example&x=y"))
+        self.get(&format!("/callback/acme?state={STATE}&code=canary-code&iss=https://login.acme.example&x=y"))
             .await
     }
 

@@ -12,10 +12,10 @@ async fn d6_an_answer_without_its_state_or_from_another_browser_is_refused() {
     let mut victim = Browser::new(&router);
     victim.leave().await;
     for query in ["code=canary-code", "code=canary-code&state=", "code=canary-code&state=fixed"] {
-        let seen = victim.get(&format!("/callback?{query}")).await;
+        let seen = victim.get(&format!("/callback/acme?{query}")).await;
         assert_eq!(seen.status, StatusCode::FORBIDDEN, "{query}");
     }
-    let twice = format!("/callback?code=canary-code&state={STATE}&state={STATE}");
+    let twice = format!("/callback/acme?code=canary-code&state={STATE}&state={STATE}");
     assert_eq!(victim.get(&twice).await.status, StatusCode::BAD_REQUEST);
     let mut attacker = Browser::new(&router);
     assert_eq!(attacker.arrive().await.status, StatusCode::GONE, "no cookie");
@@ -76,7 +76,7 @@ async fn d16_every_answer_is_protected_and_nothing_in_it_runs() {
     let mut browser = Browser::new(&router);
     browser.sign_in().await;
     for path in
-        ["/", "/device", "/confirm", "/done", "/refused", "/callback", "/signin/acme", "/healthz", "/x"]
+        ["/", "/device", "/confirm", "/done", "/refused", "/callback/acme", "/signin/acme", "/healthz", "/x"]
     {
         let seen = browser.get(path).await;
         let policy = seen.header(header::CONTENT_SECURITY_POLICY);
@@ -153,7 +153,7 @@ async fn d16_methods_other_than_a_pages_own_are_refused() {
         (Method::GET, "/signin/acme"),
         (Method::PUT, "/confirm"),
         (Method::DELETE, "/confirm"),
-        (Method::POST, "/callback"),
+        (Method::POST, "/callback/acme"),
         (Method::POST, "/device"),
     ] {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
@@ -184,7 +184,7 @@ async fn what_is_too_large_is_refused() {
     let mut browser = Browser::new(&router);
     browser.leave().await;
     let long = "x".repeat(MAX_CALLBACK_BYTES);
-    let seen = browser.get(&format!("/callback?state={STATE}&code={long}")).await;
+    let seen = browser.get(&format!("/callback/acme?state={STATE}&code={long}")).await;
     assert_eq!(seen.status, StatusCode::BAD_REQUEST);
     let seen = browser.post("/confirm", &format!("form={}", "x".repeat(MAX_FORM_BYTES))).await;
     assert_eq!(seen.status, StatusCode::BAD_REQUEST);
@@ -205,7 +205,7 @@ async fn c4_hostile_strings_stay_text() {
         let last = browser.get("/done").await;
         browser.leave().await;
         let said = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E%E2%80%AE%00%1B";
-        let error = format!("/callback?state={STATE}&error={said}&error_description={said}");
+        let error = format!("/callback/acme?state={STATE}&error={said}&error_description={said}");
         let error = browser.get(&error).await;
         let (router, _) = pages(Script { preview: Err(refusal(Class::Forbidden, name)), ..script() });
         let denied = Browser::new(&router).sign_in().await;

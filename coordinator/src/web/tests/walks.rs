@@ -29,7 +29,7 @@ async fn a_person_adds_a_device() {
     check("confirm-device", &question);
     check("done-device", &last);
     let expected = [
-        "to acme, back to https://bulkhead.acme.example:8444/callback",
+        "to acme, back to https://bulkhead.acme.example:8444/callback/acme",
         "confirmed by u-1 from 198.51.100.9",
         "kept u-1",
     ];
@@ -86,7 +86,7 @@ async fn what_goes_wrong_is_explained() {
     check("over", &browser.get("/confirm").await.text());
     check("nothing-here", &browser.get("/admin").await.text());
     browser.leave().await;
-    let said = "/callback?state=canary-state&error=access_denied&error_description=Ada+is+not+assigned";
+    let said = "/callback/acme?state=canary-state&error=access_denied&error_description=Ada+is+not+assigned";
     check("provider-said-no", &browser.get(said).await.text());
 
     let (router, _) =
@@ -111,6 +111,8 @@ async fn a_sign_in_can_be_tried_again_after_the_provider_failed() {
     let (router, _) = pages(script());
     let mut browser = Browser::new(&router);
     browser.leave().await;
-    browser.get("/callback?state=canary-state&error=temporarily_unavailable&error_description=later").await;
+    browser
+        .get("/callback/acme?state=canary-state&error=temporarily_unavailable&error_description=later")
+        .await;
     assert_eq!(browser.sign_in().await.status, StatusCode::OK);
 }

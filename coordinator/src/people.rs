@@ -1,0 +1,298 @@
+//! Joins pages, providers and engine: what the pages ask of either is answered here, and what providers say when
+//! they are asked again goes to the engine.
+
+use crate::api::Problem;
+use crate::clock::entropy;
+use crate::config::People;
+use crate::engine::{AskError, Engine};
+use crate::https;
+use crate::sso::oidc::{self, Providers};
+use crate::sso::sessions::{Session, Sessions};
+use crate::sso::{RefreshToken, Refreshed, SsoError, chain, refresher};
+use crate::state_dir::StateDir;
+use crate::stop::Stop;
+use crate::web::Web;
+use crate::web::certificate::WebCertificate;
+use crate::web::seam::{Answer, Attempt, Callback, RelyingParty, SignIns, SignedIn, SsoFault};
+use anyhow::{Context, Result};
+use bulkhead_coordinator_engine::{
+    Claims, Class, Command, Preview, Refusal, Reply, Road, SignInOutcome, SignInView,
+};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+/// What providers said and the engine has not heard yet.
+const REFRESHED: usize = 64;
+
+/// Providers and the sessions of people with them.
+pub(crate) struct Desk {
+    /// Shared with the API, where workloads show their tokens.
+    pub(crate) providers: Arc<Providers>,
+    sessions: Arc<Sessions>,
+}
+
+impl Desk {
+    /// Reads secrets, roots and kept sessions; asks nobody yet.
+    ///
+    /// # Errors
+    /// A file cannot be read, or a setting contradicts another.
+    pub(crate) fn open(state: &StateDir, people: &People) -> Result<Self> {
+        let providers = Arc::new(Providers::load(&people.providers)?);
+        let sessions = Arc::new(Sessions::open(state).context("the sessions of people who signed in")?);
+        Ok(Self { providers, sessions })
+    }
+
+    /// Serves the pages, if there are any, and asks the providers again, until the stop.
+    ///
+    /// # Errors
+    /// The pages' certificate cannot be read, or their address is taken.
+    pub(crate) async fn serve(
+        self,
+        people: &People,
+        engine: &Engine,
+        doors: &mut JoinSet<()>,
+        stop: &Stop,
+    ) -> Result<()> {
+        let Self { providers, sessions } = self;
+        if let Some(web) = &people.web {
+            let certificate = Arc::new(WebCertificate::load(&web.certificate, &web.key).context("`[web]`")?);
+            let listener = TcpListener::bind(web.listen)
+                .await
+                .with_context(|| format!("cannot listen for browsers on {}", web.listen))?;
+            let tls = certificate.tls().context("TLS for browsers")?;
+            let sign_ins = Arc::new(EngineSignIns(engine.clone()));
+            let relying =
+                Arc::new(Relying { providers: Arc::clone(&providers), sessions: Arc::clone(&sessions) });
+            let pages = Web::new(&web.url, sign_ins, relying).router();
+            doors.spawn(https::serve(listener, tls, pages, stop.clone()));
+            doors.spawn(certificate.follow(stop.clone()));
+            tracing::info!(address = %web.listen, url = web.url, "serving pages for people");
+        }
+        let (tell, hear) = mpsc::channel(REFRESHED);
+        doors.spawn(refresher::run(providers, sessions, tell, stop.clone()));
+        doors.spawn(pass_on(hear, engine.clone()));
+        Ok(())
+    }
+}
+
+/// Tells the engine what providers said, until there is nobody left to say anything.
+async fn pass_on(mut hear: mpsc::Receiver<Refreshed>, engine: Engine) {
+    while let Some(Refreshed { issuer, subject, outcome }) = hear.recv().await {
+        let entropy = match entropy() {
+            Ok(entropy) => entropy,
+            Err(error) => {
+                tracing::error!(reason = %error, "what a provider said of a person is not taken up");
+                continue;
+            }
+        };
+        if engine.tell(Command::Refreshed { issuer, subject, outcome, entropy }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sign-ins, as the engine knows them.
+struct EngineSignIns(Engine);
+
+/// Takes the one variant of [`Reply`] that answers.
+macro_rules! expect {
+    ($reply:expr, $variant:ident) => {
+        match $reply? {
+            Reply::$variant(value) => Ok(value),
+            Reply::Refused(refusal) => Err(refusal),
+            #[allow(clippy::wildcard_enum_match_arm)] // Any other answer is the same bug.
+            _ => Err(unexpected()),
+        }
+    };
+}
+
+impl SignIns for EngineSignIns {
+    fn look<'a>(&'a self, code: &'a str, source: IpAddr) -> Answer<'a, Result<SignInView, Refusal>> {
+        let user_code = code.to_owned();
+        Box::pin(async move {
+            let ask = |request, _| Command::SignInLook { request, user_code, source };
+            expect!(self.0.ask(ask).await.map_err(stopping), SignIn)
+        })
+    }
+
+    fn preview<'a>(
+        &'a self,
+        code: &'a str,
+        claims: &'a Claims,
+        source: IpAddr,
+    ) -> Answer<'a, Result<Preview, Refusal>> {
+        let (user_code, claims) = (code.to_owned(), Box::new(claims.clone()));
+        Box::pin(async move {
+            let ask = |request, _| Command::SignInPreview { request, user_code, claims, source };
+            expect!(self.0.ask(ask).await.map_err(stopping), SignInPreview)
+        })
+    }
+
+    fn confirm<'a>(
+        &'a self,
+        code: &'a str,
+        claims: &'a Claims,
+        source: IpAddr,
+    ) -> Answer<'a, Result<SignInOutcome, Refusal>> {
+        let (user_code, claims) = (code.to_owned(), Box::new(claims.clone()));
+        Box::pin(async move {
+            let ask = |request, entropy| Command::SignInConfirm {
+                request,
+                user_code,
+                claims,
+                road: Road::Page,
+                source,
+                entropy,
+            };
+            expect!(self.0.ask(ask).await.map_err(stopping), SignInDone)
+        })
+    }
+
+    fn refuse<'a>(&'a self, code: &'a str, source: IpAddr) -> Answer<'a, Result<(), Refusal>> {
+        let user_code = code.to_owned();
+        Box::pin(async move {
+            let ask = |request, _| Command::SignInRefuse { request, user_code, source };
+            let reply = self.0.ask(ask).await.map_err(stopping)?;
+            if let Reply::Refused(refusal) = reply {
+                return Err(refusal);
+            }
+            if matches!(reply, Reply::Done) { Ok(()) } else { Err(unexpected()) }
+        })
+    }
+}
+
+/// The providers, as the pages see them.
+struct Relying {
+    providers: Arc<Providers>,
+    sessions: Arc<Sessions>,
+}
+
+impl RelyingParty for Relying {
+    fn providers(&self) -> Vec<String> {
+        let people = self.providers.configs().filter(|config| config.is_for_people());
+        people.map(|config| config.name.clone()).collect()
+    }
+
+    fn authorize<'a>(
+        &'a self,
+        provider: &'a str,
+        redirect_uri: &'a str,
+    ) -> Answer<'a, Result<Box<dyn Attempt>, SsoFault>> {
+        Box::pin(async move {
+            let (url, attempt) = self.providers.authorize(provider, redirect_uri).await.map_err(fault)?;
+            let providers = Arc::clone(&self.providers);
+            Ok(Box::new(Begun { providers, url, attempt }) as Box<dyn Attempt>)
+        })
+    }
+
+    fn keep<'a>(&'a self, person: &'a SignedIn) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let Some(refresh) = &person.refresh else { return };
+            let Claims { provider, issuer, subject, .. } = &person.claims;
+            let every = self.providers.configs().find(|config| config.name == *provider);
+            let due = Instant::now() + every.map(|config| config.refresh).unwrap_or_default();
+            let session = Session {
+                provider: provider.clone(),
+                issuer: issuer.clone(),
+                subject: subject.clone(),
+                refresh: RefreshToken::new(refresh.to_string()),
+            };
+            let sessions = Arc::clone(&self.sessions);
+            let kept = tokio::task::spawn_blocking(move || sessions.keep(&session, due)).await;
+            if let Ok(Err(error)) = kept {
+                let reason = format!("{error:#}");
+                tracing::error!(
+                    reason,
+                    "a session cannot be kept; its person has to sign in again when it ends"
+                );
+            }
+        })
+    }
+}
+
+/// A person is on the way.
+struct Begun {
+    providers: Arc<Providers>,
+    url: String,
+    attempt: oidc::Attempt,
+}
+
+impl Attempt for Begun {
+    fn provider(&self) -> &str {
+        self.attempt.provider()
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn state(&self) -> &str {
+        self.attempt.state()
+    }
+
+    fn finish(self: Box<Self>, callback: Callback) -> Answer<'static, Result<SignedIn, SsoFault>> {
+        let Self { providers, attempt, .. } = *self;
+        Box::pin(async move {
+            let Callback { code, issuer, error, error_description } = callback;
+            let callback = oidc::Callback {
+                // The page has found the attempt by it.
+                state: Some(attempt.state().to_owned()),
+                code: code.map(|code| code.to_string()),
+                iss: issuer,
+                error,
+                error_description,
+            };
+            let signed_in = providers.finish(attempt, &callback).await.map_err(fault)?;
+            let refresh = signed_in.refresh.map(|token| Zeroizing::new(token.secret().to_owned()));
+            Ok(SignedIn { claims: signed_in.claims, refresh })
+        })
+    }
+}
+
+fn fault(error: SsoError) -> SsoFault {
+    let said = chain(&error);
+    match error {
+        SsoError::NoProvider(_) => SsoFault::Unknown,
+        SsoError::Denied { reason, .. } => SsoFault::Refused(reason),
+        SsoError::Claims { .. } => SsoFault::Refused(said),
+        SsoError::Unreachable { .. } | SsoError::Resting { .. } | SsoError::Misconfigured { .. } => {
+            SsoFault::Unreachable(said)
+        }
+        SsoError::Callback(_) | SsoError::Token(_) => SsoFault::Invalid(said),
+    }
+}
+
+/// A workload whose token is not believed hears why.
+impl From<SsoError> for Problem {
+    fn from(error: SsoError) -> Self {
+        let class = match &error {
+            SsoError::Unreachable { .. } | SsoError::Resting { .. } | SsoError::Misconfigured { .. } => {
+                Class::Unavailable
+            }
+            SsoError::NoProvider(_)
+            | SsoError::Denied { .. }
+            | SsoError::Callback(_)
+            | SsoError::Token(_)
+            | SsoError::Claims { .. } => Class::Forbidden,
+        };
+        refusal(class, "BH-R095", chain(&error)).into()
+    }
+}
+
+fn refusal(class: Class, code: &'static str, message: String) -> Refusal {
+    Refusal { class, code, message, help: None, diagnostics: Vec::new() }
+}
+
+fn stopping(error: AskError) -> Refusal {
+    refusal(Class::Unavailable, "BH-R090", error.to_string())
+}
+
+fn unexpected() -> Refusal {
+    tracing::error!("the engine answered another question than was asked");
+    refusal(Class::Internal, "BH-R091", "the coordinator gave itself a wrong answer".to_owned())
+}
