@@ -121,13 +121,13 @@ pub(crate) struct Login {
 #[derive(Args, Debug)]
 pub(crate) struct Contact {
     /// File with an invitation, as `token invite` makes it.
-    #[arg(long, value_name = "FILE", requires = "sso", conflicts_with_all = ["coordinator", "trust"])]
+    #[arg(long, value_name = "FILE", requires = "sso", conflicts_with_all = ["token_file", "coordinator", "trust"])]
     pub(crate) invitation: Option<PathBuf>,
     /// A coordinator; repeat for more.
-    #[arg(long, value_name = "HOST:PORT", requires_all = ["sso", "trust"], value_parser = parse_address)]
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["sso", "trust"], conflicts_with = "token_file", value_parser = parse_address)]
     pub(crate) coordinator: Vec<String>,
     /// Hash of the trust document by which they are known.
-    #[arg(long, value_name = "HASH", requires_all = ["sso", "coordinator"])]
+    #[arg(long, value_name = "HASH", requires_all = ["sso", "coordinator"], conflicts_with = "token_file")]
     pub(crate) trust: Option<TrustHash>,
 }
 
