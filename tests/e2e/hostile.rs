@@ -116,6 +116,7 @@ fn c1_c2_c8_c9_forgeries_are_refused_and_nothing_changes() {
             "a certificate for another key",
             ToNode::Certificate {
                 chain: loot.issuer.issue(&loot.claims(Role::Node, "web", &mallory, Some(&tunnel))).unwrap(),
+                session_until: None,
             },
         ),
     ];
