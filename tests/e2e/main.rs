@@ -33,5 +33,6 @@ mod rotation;
 mod scans;
 mod sealed;
 mod secrets;
+mod sso;
 mod survive;
 mod traffic;
