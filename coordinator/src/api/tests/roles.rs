@@ -116,6 +116,13 @@ pub(super) fn sample(route: &Route) -> serde_json::Value {
     match (route.path.rsplit_once('/').unwrap().1, &route.method) {
         ("begin", _) => json!({ "protocol": bulkhead_protocol::PROTOCOL_VERSION }),
         ("finish", _) => json!({ "enrolment": "e", "request": "", "secret": "", "name": null }),
+        ("signin", _) if route.path.starts_with("/enrol/") => {
+            json!({ "enrolment": "e", "request": "", "name": null })
+        }
+        ("signin", _) => json!({}),
+        ("poll", _) => json!({ "device_code": "A".repeat(43) }),
+        ("workload", _) => json!({ "enrolment": "e", "request": "", "token": "", "name": null }),
+        ("reject", _) => json!({ "reason": "not ours" }),
         ("session", _) => json!({ "secret": "AAAA", "name": "alice" }),
         ("labels", _) => json!({ "labels": { "env": "prod", "old": null } }),
         ("seal", _) => json!({ "seal": "AAAA" }),
@@ -206,11 +213,13 @@ async fn s2_no_body_is_taken_with_a_field_that_nobody_asked_for() {
     let deployment = staffed();
     for route in routes().into_iter().filter(|route| route.body.is_some()) {
         let sample = sample(&route);
-        let (field, value) = sample.as_object().unwrap().iter().next().unwrap();
         let whole = sample.to_string();
-        let surprise = whole.replacen('{', r#"{"surprise":1,"#, 1);
-        let twice = whole.replacen('{', &format!("{{{field:?}:{value},"), 1);
-        for wrong in [surprise, twice, format!("[{whole}]"), "{".to_owned()] {
+        let fields = sample.as_object().unwrap();
+        let comma = if fields.is_empty() { "" } else { "," };
+        let surprise = whole.replacen('{', &format!(r#"{{"surprise":1{comma}"#), 1);
+        let twice = fields.iter().next();
+        let twice = twice.map(|(field, value)| whole.replacen('{', &format!("{{{field:?}:{value},"), 1));
+        for wrong in [surprise, format!("[{whole}]"), "{".to_owned()].into_iter().chain(twice) {
             let request = Request::builder()
                 .method(route.method.clone())
                 .uri(concrete(route.path))
