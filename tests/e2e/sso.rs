@@ -74,7 +74,9 @@ labels = {{ team = "eng" }}
 fn asks(company: &Company, name: &str) -> (Node, Process, Value) {
     let invitation = company.lab.folder().join(format!("{name}.invitation"));
     let invitation = invitation.to_string_lossy();
-    company.coordinator.ctl(&["token", "invite", "--out", &invitation]).unwrap().success().unwrap();
+    let hub = format!("{}:8443", company.coordinator.host.v4);
+    let invite = ["token", "invite", "--coordinator", &hub, "--out", &invitation];
+    company.coordinator.ctl(&invite).unwrap().success().unwrap();
     let node = Node::prepare(&company.lab, name).unwrap();
     let up = ["--json", "up", "--sso", "--enrol-only", "--name", name, "--invitation", &invitation];
     let process = Process::start(&mut node.command(&up), &node.folder().join("log")).unwrap();
