@@ -24,10 +24,8 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 const MISSING_PER_100_000: u64 = 500;
 
 /// Why packets may be dropped here without anything being wrong.
-const EXPLAINED: [(&str, &str); 10] = [
+const EXPLAINED: [(&str, &str); 8] = [
     ("congested", "segments that a bulk stream lost so that it keeps the interface's queue short"),
-    ("unauthentic", "an initiation that came by two of our addresses: the second is a replay"),
-    ("stranger", "an initiation of a peer that the map did not name yet"),
     ("network_refused", "datagrams of the moment in which a host that changes its address has none"),
     ("unknown_index", "data for a session that a rekey has replaced"),
     ("bad_counter", "data that overtook others by more than the replay window while an address changed"),
