@@ -2,13 +2,13 @@
 //! they are asked again goes to the engine.
 
 use crate::api::Problem;
-use crate::clock::entropy;
 use crate::config::People;
 use crate::engine::{AskError, Engine};
 use crate::https;
 use crate::sso::oidc::{self, Providers};
+use crate::sso::refresher::{self, Heard, Listener};
 use crate::sso::sessions::{Session, Sessions};
-use crate::sso::{RefreshToken, Refreshed, SsoError, chain, refresher};
+use crate::sso::{RefreshToken, Refreshed, SsoError, chain};
 use crate::state_dir::StateDir;
 use crate::stop::Stop;
 use crate::web::Web;
@@ -22,12 +22,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
-
-/// What providers said and the engine has not heard yet.
-const REFRESHED: usize = 64;
 
 /// Providers and the sessions of people with them.
 pub(crate) struct Desk {
@@ -73,26 +69,26 @@ impl Desk {
             doors.spawn(certificate.follow(stop.clone()));
             tracing::info!(address = %web.listen, url = web.url, "serving pages for people");
         }
-        let (tell, hear) = mpsc::channel(REFRESHED);
-        doors.spawn(refresher::run(providers, sessions, tell, stop.clone()));
-        doors.spawn(pass_on(hear, engine.clone()));
+        doors.spawn(refresher::run(providers, sessions, Arc::new(engine.clone()), stop.clone()));
         Ok(())
     }
 }
 
-/// Tells the engine what providers said, until there is nobody left to say anything.
-async fn pass_on(mut hear: mpsc::Receiver<Refreshed>, engine: Engine) {
-    while let Some(Refreshed { issuer, subject, outcome }) = hear.recv().await {
-        let entropy = match entropy() {
-            Ok(entropy) => entropy,
-            Err(error) => {
-                tracing::error!(reason = %error, "what a provider said of a person is not taken up");
-                continue;
-            }
+/// The engine hears what providers say.
+impl Listener for Engine {
+    async fn hear(&self, said: Refreshed) -> Heard {
+        let Refreshed { issuer, subject, outcome } = said;
+        let take_up = |request, entropy| Command::Refreshed { request, issuer, subject, outcome, entropy };
+        let reason = match self.ask(take_up).await {
+            Ok(Reply::Refreshed(true)) => return Heard::TakenUp,
+            Ok(Reply::Refreshed(false)) => return Heard::NothingLeft,
+            Ok(Reply::Refused(refusal)) => refusal.message,
+            #[allow(clippy::wildcard_enum_match_arm)] // Any other answer is the same bug.
+            Ok(_) => unexpected().message,
+            Err(error) => error.to_string(),
         };
-        if engine.tell(Command::Refreshed { issuer, subject, outcome, entropy }).await.is_err() {
-            return;
-        }
+        tracing::error!(reason, "what a provider said of a person is not taken up; it is asked again soon");
+        Heard::NotNow
     }
 }
 

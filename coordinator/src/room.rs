@@ -27,9 +27,10 @@ pub(crate) fn writer(command: &Command) -> Option<Writer> {
         | Command::SignInConfirm { request, .. }
         // It makes an administrator's key when one is fetched.
         | Command::SignInPoll { request, .. }
-        | Command::EnrolWorkload { request, .. } => Some(Writer::Request(*request)),
+        | Command::EnrolWorkload { request, .. }
+        | Command::Refreshed { request, .. } => Some(Writer::Request(*request)),
         Command::Refused { request, .. } => Some(Writer::Record(*request)),
-        Command::Refreshed { .. } | Command::KeyUsed { .. } => Some(Writer::Nobody),
+        Command::KeyUsed { .. } => Some(Writer::Nobody),
         Command::Admin { request, call, .. } => changes(call).then_some(Writer::Request(*request)),
         Command::Message { connection, message, .. } => match message.as_ref() {
             ToCoordinator::RenewFinish { .. } | ToCoordinator::Leave => Some(Writer::Link(*connection)),

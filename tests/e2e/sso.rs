@@ -74,9 +74,7 @@ labels = {{ team = "eng" }}
 fn asks(company: &Company, name: &str) -> (Node, Process, Value) {
     let invitation = company.lab.folder().join(format!("{name}.invitation"));
     let invitation = invitation.to_string_lossy();
-    let hub = format!("{}:8443", company.coordinator.host.v4);
-    let invite = ["token", "invite", "--coordinator", &hub, "--out", &invitation];
-    company.coordinator.ctl(&invite).unwrap().success().unwrap();
+    company.coordinator.ctl(&["token", "invite", "--out", &invitation]).unwrap().success().unwrap();
     let node = Node::prepare(&company.lab, name).unwrap();
     let up = ["--json", "up", "--sso", "--enrol-only", "--name", name, "--invitation", &invitation];
     let process = Process::start(&mut node.command(&up), &node.folder().join("log")).unwrap();
@@ -103,6 +101,7 @@ fn a_person_joins_by_the_browser_and_a_group_that_is_gone_takes_its_label_along(
     ada.press("Sign in with acme").unwrap();
     ada.reach(&company.idp.issuer).unwrap();
     ada.sign_in("ada").unwrap();
+    ada.press("Allow").unwrap();
     let asked = ada.expect("If you confirm").unwrap();
     for shown in ["laptop", text(&code["match_code"]), "site=hq", "team=eng"] {
         assert!(asked.text.contains(shown), "{shown}: {}", asked.text);
@@ -130,6 +129,7 @@ fn who_is_in_no_group_that_a_rule_names_enrols_nothing() {
     eve.press("Sign in with acme").unwrap();
     eve.reach(&company.idp.issuer).unwrap();
     eve.sign_in("eve").unwrap();
+    eve.press("Allow").unwrap();
     eve.expect("no rule matches").unwrap();
     assert!(company.coordinator.ctl(&["node", "show", "laptop"]).unwrap().success().is_err());
 }

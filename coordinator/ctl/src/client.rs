@@ -85,14 +85,6 @@ impl Client {
         Ok(Self { route, authorization, sender: None, ends: None })
     }
 
-    /// Where the coordinators are; nowhere over the socket.
-    pub(crate) fn addresses(&self) -> &[String] {
-        match &self.route {
-            Route::Socket(_) => &[],
-            Route::Tls { addresses, .. } | Route::Pinned { addresses, .. } => addresses,
-        }
-    }
-
     /// When the session ends with which it speaks; `None` when there is no session.
     pub(crate) fn ends(&self) -> Option<Timestamp> {
         self.ends

@@ -91,17 +91,15 @@ struct Invited<'a> {
 }
 
 async fn invite(client: &mut Client, arguments: command::Invite, screen: Screen) -> Result<(), Failure> {
-    let coordinators = match arguments.coordinator {
-        given if !given.is_empty() => given,
-        _ => client.addresses().to_vec(),
-    };
+    let trust: admin::TrustView = client.get("/api/v1/trust").await?;
+    let coordinators =
+        if arguments.coordinator.is_empty() { trust.coordinators } else { arguments.coordinator };
     if !(1..=MAX_COORDINATORS).contains(&coordinators.len()) {
         return Err(Failure::usage(
             "an invitation names between 1 and 8 coordinators (MAX_COORDINATORS)",
             "name those that people and nodes reach, as --coordinator HOST:PORT",
         ));
     }
-    let trust: admin::TrustView = client.get("/api/v1/trust").await?;
     let trust = TrustHash::of(&trust.document);
     let invitation = Invitation { trust, coordinators };
     let text = invitation.encode();

@@ -159,8 +159,10 @@ pub enum Command {
         /// Makes the certificate's serial number.
         entropy: Entropy,
     },
-    /// A provider was asked about a person again. No answer.
+    /// A provider was asked about a person again: answered by `Refreshed` or `Refused`.
     Refreshed {
+        /// Whom to answer.
+        request: RequestId,
         /// Who vouches.
         issuer: String,
         /// For whom.

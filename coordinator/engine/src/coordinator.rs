@@ -198,10 +198,10 @@ impl Coordinator {
                 let answer = self.enrol_workload(&workload, now, &mut effects);
                 effects.answer(request, answer);
             }
-            Command::Refreshed { issuer, subject, outcome, entropy } => {
+            Command::Refreshed { request, issuer, subject, outcome, entropy } => {
                 let person = Person { issuer, subject };
-                // Nobody waits for an answer: what could not be done now is asked again at the next refresh.
-                let _ = self.refreshed(&person, outcome, &entropy, now, &mut effects);
+                let answer = self.refreshed(&person, outcome, &entropy, now, &mut effects);
+                effects.answer(request, answer);
             }
             Command::Connected { connection, identity, observed } => {
                 self.connected(connection, &identity, observed, now, &mut effects);

@@ -91,6 +91,8 @@ pub enum Reply {
     SignInDone(SignInOutcome),
     /// How far a sign-in is.
     SignInState(PollState),
+    /// What a provider said of a person again is taken up; whether anything here hangs on that person still.
+    Refreshed(bool),
     /// Nodes that wait for an administrator.
     Pending(PendingList),
     /// A key for further calls.

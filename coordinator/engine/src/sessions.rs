@@ -5,7 +5,7 @@
 use crate::admins::AdminRole;
 use crate::command::RefreshOutcome;
 use crate::coordinator::Coordinator;
-use crate::effect::Effects;
+use crate::effect::{Effects, Reply};
 use crate::entropy::Entropy;
 use crate::event::{Actor, Change};
 use crate::person::{Claims, Owner, Person, display};
@@ -159,10 +159,10 @@ impl Coordinator {
         entropy: &Entropy,
         now: Now,
         effects: &mut Effects,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Reply, Refusal> {
         self.writable()?;
-        if !self.state.knows(person) {
-            return Ok(());
+        if !self.knows(person) {
+            return Ok(Reply::Refreshed(false));
         }
         match outcome {
             RefreshOutcome::Denied(reason) => {
@@ -170,17 +170,24 @@ impl Coordinator {
                     reason.chars().filter(|c| !c.is_control()).take(MAX_REMARK_BYTES / 4).collect();
                 let change = Change::PersonDenied { person: person.clone(), reason };
                 self.commit(Actor::System, change, now, effects)?;
-                self.end_waiting_of(person, "its person is refused by the provider", now, effects)
+                self.end_waiting_of(person, "its person is refused by the provider", now, effects)?;
             }
             RefreshOutcome::Claims(claims) if claims.person() == *person => {
                 claims.check()?;
-                self.follow_claims(&claims, entropy, now, effects)
+                self.follow_claims(&claims, entropy, now, effects)?;
             }
             // Not an answer about this person, so none at all: the session runs out.
             RefreshOutcome::Claims(_) => {
-                Err(Refusal::new(Class::Internal, "BH-C220", "the provider answered about somebody else"))
+                let why = "the provider answered about somebody else";
+                return Err(Refusal::new(Class::Internal, "BH-C220", why));
             }
         }
+        Ok(Reply::Refreshed(self.knows(person)))
+    }
+
+    /// Whether anything here hangs on this person, or is about to.
+    fn knows(&self, person: &Person) -> bool {
+        self.state.knows(person) || self.sign_ins.awaits(person)
     }
 
     fn follow_claims(

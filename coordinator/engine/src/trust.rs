@@ -126,6 +126,7 @@ impl Coordinator {
         Reply::Trust(TrustView {
             version: trust.document().version.0,
             document: trust.bytes().to_vec(),
+            coordinators: self.config.addresses.clone(),
             roots,
             behind: self.links.behind(trust.document().version),
             signing: self.signing(),

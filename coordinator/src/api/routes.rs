@@ -58,7 +58,8 @@ pub fn routes() -> Vec<Route> {
             .refuses(&[404, 409, 429]),
         post("/api/v1/signin", Public, signin::login, "Ask for a code by which an administrator logs in")
             .takes::<LoginSignIn>()
-            .gives::<DeviceAuthorization>(),
+            .gives::<DeviceAuthorization>()
+            .refuses(&[404]),
         post("/api/v1/signin/poll", Public, signin::poll, "Ask how far an administrator's sign-in is")
             .takes::<Poll>()
             .gives::<PollState>()

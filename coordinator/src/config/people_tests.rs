@@ -36,9 +36,9 @@ fn ada(groups: &[&str]) -> Claims {
 fn the_printed_examples_are_a_configuration_when_uncommented() {
     let example = |line: &str| {
         let line = line.strip_prefix("# ")?;
-        let (key, _) = line.split_once(['=', ' ']).unwrap_or((line, ""));
+        let key = line.split_once(" = ").map(|(key, _)| key);
         let setting =
-            line.contains(" = ") && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            key.is_some_and(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
         (line.starts_with('[') || setting).then(|| line.to_owned())
     };
     let sections = DEFAULT_FILE.split("# Pages for people.").nth(1).unwrap();

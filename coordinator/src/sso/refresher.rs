@@ -7,7 +7,6 @@ use super::{Providers, RefreshOutcome, Refreshed, SsoError};
 use crate::stop::Stop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// Persons that are asked about at once.
@@ -17,18 +16,41 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Without any session: a new one wakes us.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
-/// Runs until the stop, or until nobody listens any more.
-pub async fn run(
+/// What became of what a provider said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It is taken up.
+    TakenUp,
+    /// Nothing hangs on this person any more: it need not be asked for again.
+    NothingLeft,
+    /// It could not be taken up now.
+    NotNow,
+}
+
+/// Who is told.
+pub trait Listener: Send + Sync + 'static {
+    /// Takes up what a provider said.
+    fn hear(&self, said: Refreshed) -> impl Future<Output = Heard> + Send;
+}
+
+/// Runs until the stop.
+pub async fn run<L: Listener>(
     providers: Arc<Providers>,
     sessions: Arc<Sessions>,
-    tell: mpsc::Sender<Refreshed>,
+    listener: Arc<L>,
     mut stop: Stop,
 ) {
     let mut asking = JoinSet::new();
-    while !tell.is_closed() {
+    loop {
         let now = Instant::now();
         for (ticket, session) in sessions.due(now, MAX_AT_ONCE.saturating_sub(asking.len())) {
-            asking.spawn(ask(Arc::clone(&providers), Arc::clone(&sessions), ticket, session, tell.clone()));
+            let question = Question {
+                providers: Arc::clone(&providers),
+                sessions: Arc::clone(&sessions),
+                listener: Arc::clone(&listener),
+                ticket,
+            };
+            asking.spawn(question.ask(session));
         }
         let next = sessions.next_due().unwrap_or(now + LONGEST_SLEEP);
         let full = asking.len() >= MAX_AT_ONCE;
@@ -45,71 +67,82 @@ pub async fn run(
     }
 }
 
-async fn ask(
+/// One person is being asked about.
+struct Question<L> {
     providers: Arc<Providers>,
     sessions: Arc<Sessions>,
+    listener: Arc<L>,
     ticket: Ticket,
-    session: Session,
-    tell: mpsc::Sender<Refreshed>,
-) {
-    let every = providers
-        .configs()
-        .find(|config| config.name == session.provider)
-        .map_or(RETRY, |config| config.refresh);
-    let answer = providers.refresh(&session.provider, &session.subject, &session.refresh).await;
-    let Session { issuer, subject, .. } = session.clone();
-    let settled =
-        tokio::task::spawn_blocking(move || settle(&sessions, &ticket, session, every, answer)).await;
-    let outcome = match settled {
-        Ok(Some(outcome)) => outcome,
-        Ok(None) => return,
-        Err(error) => {
-            tracing::error!(reason = %error, "a session could not be kept");
-            return;
-        }
-    };
-    // Nobody listens: the coordinator stops.
-    let _ = tell.send(Refreshed { issuer, subject, outcome }).await;
 }
 
-/// Gives the session back; what there is to tell, if anything.
-fn settle(
-    sessions: &Sessions,
-    ticket: &Ticket,
-    session: Session,
-    every: Duration,
-    answer: Result<super::SignedIn, SsoError>,
-) -> Option<RefreshOutcome> {
-    let now = Instant::now();
-    match answer {
-        Ok(signed_in) => {
-            let refresh = signed_in.refresh.unwrap_or(session.refresh);
-            let session = Session { refresh, ..session };
-            let current = sessions.renewed(ticket, &session, now + every).unwrap_or_else(|error| {
-                tracing::error!(reason = %format!("{error:#}"), "a renewed session could not be kept");
-                true
-            });
-            current.then(|| RefreshOutcome::Claims(Box::new(signed_in.claims)))
-        }
-        Err(error) if error.is_denied() => {
-            ended(sessions, ticket).then(|| RefreshOutcome::Denied(error.to_string()))
-        }
-        Err(SsoError::NoProvider(_)) => {
-            tracing::warn!(provider = %session.provider, "a session is of a provider that is no longer configured");
-            ended(sessions, ticket);
-            None
-        }
-        Err(error) => {
-            tracing::warn!(provider = %session.provider, reason = %super::chain(&error), "a person's groups could not be asked for again");
-            sessions.later(ticket, now + every.min(RETRY));
-            None
+impl<L: Listener> Question<L> {
+    async fn ask(self, session: Session) {
+        let every = self
+            .providers
+            .configs()
+            .find(|config| config.name == session.provider)
+            .map_or(RETRY, |config| config.refresh);
+        let again = every.min(RETRY);
+        match self.providers.refresh(&session.provider, &session.subject, &session.refresh).await {
+            Ok(signed_in) => {
+                // First of all: the provider may have replaced the token, and takes the old one no more.
+                let refresh = signed_in.refresh.unwrap_or_else(|| session.refresh.clone());
+                let renewed = Session { refresh, ..session.clone() };
+                let due = Instant::now() + every;
+                match self.keep(move |sessions, ticket| sessions.renewed(ticket, &renewed, due)).await {
+                    Some(true) | None => {}
+                    Some(false) => return,
+                }
+                let heard = self.tell(&session, RefreshOutcome::Claims(Box::new(signed_in.claims))).await;
+                match heard {
+                    Heard::TakenUp => {}
+                    Heard::NothingLeft => self.end().await,
+                    Heard::NotNow => self.sessions.later(&self.ticket, Instant::now() + again),
+                }
+            }
+            // The person may have signed in meanwhile, which ends what was before.
+            Err(error) if error.is_denied() && !self.sessions.is_current(&self.ticket) => {
+                tracing::debug!(reason = %error, "a session was denied that another has replaced");
+            }
+            Err(error) if error.is_denied() => {
+                match self.tell(&session, RefreshOutcome::Denied(error.to_string())).await {
+                    Heard::TakenUp | Heard::NothingLeft => self.end().await,
+                    Heard::NotNow => self.sessions.later(&self.ticket, Instant::now() + again),
+                }
+            }
+            Err(SsoError::NoProvider(_)) => {
+                tracing::warn!(provider = %session.provider, "a session is of a provider that is no longer configured");
+                self.end().await;
+            }
+            Err(error) => {
+                tracing::warn!(provider = %session.provider, reason = %super::chain(&error), "a person's groups could not be asked for again");
+                self.sessions.later(&self.ticket, Instant::now() + again);
+            }
         }
     }
-}
 
-fn ended(sessions: &Sessions, ticket: &Ticket) -> bool {
-    sessions.end(ticket).unwrap_or_else(|error| {
-        tracing::error!(reason = %format!("{error:#}"), "an ended session could not be removed");
-        true
-    })
+    async fn tell(&self, session: &Session, outcome: RefreshOutcome) -> Heard {
+        let (issuer, subject) = (session.issuer.clone(), session.subject.clone());
+        self.listener.hear(Refreshed { issuer, subject, outcome }).await
+    }
+
+    async fn end(&self) {
+        self.keep(Sessions::end).await;
+    }
+
+    /// Changes what is on disk; without an answer, that failed.
+    async fn keep(
+        &self,
+        change: impl FnOnce(&Sessions, &Ticket) -> anyhow::Result<bool> + Send + 'static,
+    ) -> Option<bool> {
+        let (sessions, ticket) = (Arc::clone(&self.sessions), self.ticket.clone());
+        let changed = tokio::task::spawn_blocking(move || change(&sessions, &ticket)).await;
+        match changed.map_err(anyhow::Error::from).flatten() {
+            Ok(current) => Some(current),
+            Err(error) => {
+                tracing::error!(reason = %format!("{error:#}"), "a session could not be kept");
+                None
+            }
+        }
+    }
 }

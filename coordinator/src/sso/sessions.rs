@@ -139,16 +139,6 @@ impl Sessions {
         Ok(())
     }
 
-    /// Forgets the session of a person, if there is one.
-    ///
-    /// # Errors
-    /// The file cannot be removed.
-    pub fn forget(&self, issuer: &str, subject: &str) -> Result<()> {
-        let name = name(issuer, subject);
-        self.index().entries.remove(&name);
-        self.remove(&name)
-    }
-
     /// Takes up to `limit` sessions that are due. Each has to be given back with [`renewed`](Self::renewed),
     /// [`later`](Self::later) or [`end`](Self::end). What cannot be opened is removed.
     pub fn due(&self, now: Instant, limit: usize) -> Vec<(Ticket, Session)> {
@@ -197,6 +187,11 @@ impl Sessions {
         if let Some(entry) = self.index().held(ticket) {
             entry.due = Some(due);
         }
+    }
+
+    /// Whether the person has not signed in since.
+    pub fn is_current(&self, ticket: &Ticket) -> bool {
+        self.index().held(ticket).is_some()
     }
 
     /// Ends a session. `false` if the person has signed in meanwhile: nothing is changed then.
@@ -403,17 +398,19 @@ mod tests {
     }
 
     #[test]
-    fn a_person_is_forgotten_and_nobody_else() {
+    fn who_is_ended_is_forgotten_and_nobody_else() {
         let (_parent, state) = scene();
         let (sessions, now) = (Sessions::open(&state).unwrap(), Instant::now());
         for subject in ["ada", "bob"] {
             sessions.keep(&session(subject, subject), now).unwrap();
         }
-        sessions.forget("https://idp.example", "ada").unwrap();
-        sessions.forget("https://idp.example", "nobody").unwrap();
-        let left = sessions.due(now, 10);
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0].1.subject, "bob");
+        let due = sessions.due(now, 10);
+        let (ada, _) = due.iter().find(|(_, session)| session.subject == "ada").unwrap();
+        assert!(sessions.is_current(ada) && sessions.end(ada).unwrap());
+        assert!(!sessions.is_current(ada) && !sessions.end(ada).unwrap());
+        drop(sessions);
+        let left = Sessions::open(&state).unwrap().due(Instant::now(), 10);
+        assert_eq!(left.iter().map(|(_, session)| session.subject.as_str()).collect::<Vec<_>>(), ["bob"]);
         assert_ne!(name("a", "bc"), name("ab", "c"));
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct CreateToken {
 /// `token invite`.
 #[derive(Args, Debug)]
 pub(crate) struct Invite {
-    /// A coordinator, as nodes and people reach it; repeat for more [default: those of your session].
+    /// A coordinator, as nodes reach it; repeat for more [default: those that it gives to nodes].
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
     pub(crate) coordinator: Vec<String>,
     /// Write the invitation to this file instead of standard output.

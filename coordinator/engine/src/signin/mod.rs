@@ -110,6 +110,16 @@ struct Login {
     session: Duration,
 }
 
+impl SignIns {
+    /// Whether an administrator's key is ready for this person and not fetched yet.
+    pub(crate) fn awaits(&self, person: &Person) -> bool {
+        self.open.iter().any(|(_, sign_in)| match &sign_in.stage {
+            Stage::Confirmed(login) => login.person == *person,
+            Stage::Open | Stage::Refused(_) => false,
+        })
+    }
+}
+
 impl SignIn {
     fn is_open(&self, now: Now) -> bool {
         let in_time = now.mono.saturating_sub(self.began) < SIGN_IN_WINDOW;
@@ -317,7 +327,7 @@ fn refused(why: &Refusal) -> PollState {
 }
 
 fn nowhere() -> Refusal {
-    Refusal::new(Class::Unavailable, "BH-C201", "nobody signs in here: the coordinator has no pages for it")
+    Refusal::new(Class::NotFound, "BH-C201", "nobody signs in here: the coordinator has no pages for it")
         .help("ask for a join token, or have `[web]` and a `[[provider]]` configured at the coordinator")
 }
 

@@ -148,12 +148,12 @@ fn what_waits_follows_its_person() {
     let mut scene = Scene::staffed();
     waiting(&mut scene, "tablet");
     let both = person("u-3", &["contractors", "databases"]);
-    scene.refreshed("u-3", RefreshOutcome::Claims(Box::new(both)));
+    scene.refreshed("u-3", RefreshOutcome::Claims(Box::new(both))).unwrap();
     assert_eq!(listed(&mut scene)[0].labels, Labels::parse("role=db,team=ext").unwrap());
-    scene.refreshed("u-3", RefreshOutcome::Denied("disabled".to_owned()));
+    scene.refreshed("u-3", RefreshOutcome::Denied("disabled".to_owned())).unwrap();
     assert!(listed(&mut scene).is_empty());
     waiting(&mut scene, "tablet");
-    scene.refreshed("u-3", RefreshOutcome::Claims(Box::new(person("u-3", &["chess"]))));
+    scene.refreshed("u-3", RefreshOutcome::Claims(Box::new(person("u-3", &["chess"])))).unwrap();
     assert!(listed(&mut scene).is_empty());
 }
 

@@ -162,10 +162,16 @@ impl Scene {
         Machine { identity, tunnel, name, chain }
     }
 
-    pub(super) fn refreshed(&mut self, subject: &str, outcome: RefreshOutcome) {
+    /// Whether anything hangs on this person still; or why not.
+    pub(super) fn refreshed(&mut self, subject: &str, outcome: RefreshOutcome) -> Result<bool, Refusal> {
         let issuer = "https://login.acme.example".to_owned();
         let (subject, entropy) = (subject.to_owned(), self.entropy());
-        assert!(self.handle(Command::Refreshed { issuer, subject, outcome, entropy }).is_none());
+        let request = RequestId(1);
+        match self.handle(Command::Refreshed { request, issuer, subject, outcome, entropy }) {
+            Some(Reply::Refreshed(known)) => Ok(known),
+            Some(Reply::Refused(refusal)) => Err(refusal),
+            _ => panic!("another reply"),
+        }
     }
 
     /// What the registry says of a machine.

@@ -57,7 +57,7 @@ fn d14_after_the_user_was_disabled_nothing_is_renewed_and_the_certificate_runs_o
     let (link, other_link) = (scene.online(&laptop), scene.online(&other));
     let end = scene.record(&laptop).certificate.not_after;
     scene.wait(HOUR);
-    scene.refreshed("u-1", RefreshOutcome::Denied("the account is\ndisabled".to_owned()));
+    scene.refreshed("u-1", RefreshOutcome::Denied("the account is\ndisabled".to_owned())).unwrap();
     assert!(!renews(&mut scene, link, &laptop));
     assert!(renews(&mut scene, other_link, &other), "somebody else's is renewed");
     // A relabelling does not prolong it either.
@@ -84,7 +84,7 @@ fn a_group_that_was_taken_away_is_gone_from_the_certificate_at_once() {
     scene.label(&db.name, "site", Some("hq")).unwrap();
     let before = scene.record(&db).certificate.clone();
     scene.wait(HOUR);
-    scene.refreshed("u-1", claims("u-1", &["engineering"]));
+    scene.refreshed("u-1", claims("u-1", &["engineering"])).unwrap();
     assert_eq!(scene.labels_of(&db), "site=hq,team=eng", "what an administrator gave stays");
     assert!(scene.peers(web_link).is_empty(), "the tunnel that the label allowed is gone");
     let old = Certificate::parse(before.chain.leaf()).unwrap().claims;
@@ -92,7 +92,7 @@ fn a_group_that_was_taken_away_is_gone_from_the_certificate_at_once() {
     let sent = scene.inbox[&db_link].iter().rev().find_map(certificate).unwrap();
     assert_eq!(*sent, scene.record(&db).certificate.chain);
     // Given back, it is there again.
-    scene.refreshed("u-1", claims("u-1", &["engineering", "databases"]));
+    scene.refreshed("u-1", claims("u-1", &["engineering", "databases"])).unwrap();
     assert_eq!(scene.labels_of(&db), "role=db,site=hq,team=eng");
     scene.wait(Duration::from_secs(1));
     scene.tick();
@@ -106,13 +106,13 @@ fn an_answer_that_changes_nothing_prolongs_the_session_and_touches_no_certificat
     let before = scene.record(&laptop).certificate.clone();
     for _ in 0..3 {
         scene.wait(HOUR);
-        scene.refreshed("u-1", claims("u-1", &["engineering", "chess"]));
+        scene.refreshed("u-1", claims("u-1", &["engineering", "chess"])).unwrap();
     }
     let node = scene.record(&laptop);
     assert_eq!(node.certificate, before);
     assert_eq!(node.owner.as_ref().unwrap().session_until, scene.now.wall.plus(12 * HOUR));
     let entries = scene.journal.len();
-    scene.refreshed("u-77", claims("u-77", &["engineering"]));
+    assert!(!scene.refreshed("u-77", claims("u-77", &["engineering"])).unwrap());
     assert_eq!(scene.journal.len(), entries, "of whom nothing is known, nothing is written");
 }
 
@@ -126,7 +126,7 @@ fn a_person_whom_no_rule_names_any_more_is_out_at_once() {
     assert_eq!(scene.peers(desk_link).len(), 1);
     let before = scene.record(&laptop).certificate.clone();
     scene.wait(HOUR);
-    scene.refreshed("u-1", claims("u-1", &["chess"]));
+    scene.refreshed("u-1", claims("u-1", &["chess"])).unwrap();
     assert!(scene.peers(desk_link).is_empty());
     assert!(scene.revocations(desk_link).revokes(&Certificate::parse(before.chain.leaf()).unwrap().claims));
     assert_eq!(scene.labels_of(&laptop), "");
@@ -134,7 +134,7 @@ fn a_person_whom_no_rule_names_any_more_is_out_at_once() {
     assert!(!renews(&mut scene, link, &laptop));
     // Said twice, it is written once more and no more: nothing is left to end.
     let entries = scene.journal.len();
-    scene.refreshed("u-1", claims("u-1", &["chess"]));
+    scene.refreshed("u-1", claims("u-1", &["chess"])).unwrap();
     assert_eq!(scene.journal.len(), entries + 1);
     assert!(scene.record(&laptop).is_active(), "the machine may sign in again");
 }
@@ -145,10 +145,14 @@ fn an_administrators_key_follows_the_provider() {
     for outcome in [RefreshOutcome::Denied("gone".to_owned()), claims("u-9", &["engineering"])] {
         let begun = scene.sign_in_for(Purpose::Login).ok().unwrap();
         scene.confirm(&begun.user_code, &person("u-9", &["netops"])).unwrap();
+        assert!(
+            scene.refreshed("u-9", claims("u-9", &["netops"])).unwrap(),
+            "whose key is not fetched yet is known"
+        );
         assert!(matches!(scene.poll(&begun.device_code), PollState::Session(_)));
-        scene.refreshed("u-9", claims("u-9", &["netops"]));
+        assert!(scene.refreshed("u-9", claims("u-9", &["netops"])).unwrap());
         assert_eq!(scene.coordinator.state().api_keys.len(), 1);
-        scene.refreshed("u-9", outcome);
+        assert!(!scene.refreshed("u-9", outcome).unwrap(), "nothing is left of them here");
         assert_eq!(scene.coordinator.state().api_keys.len(), 0);
     }
 }
@@ -158,10 +162,10 @@ fn an_answer_about_somebody_else_is_no_answer() {
     let mut scene = Scene::staffed();
     let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
     let entries = scene.journal.len();
-    scene.refreshed("u-1", claims("u-2", &["engineering", "databases"]));
+    scene.refreshed("u-1", claims("u-2", &["engineering", "databases"])).unwrap_err();
     let mut many = person("u-1", &[]);
     many.groups = (0..10_000).map(|number| format!("g{number}")).collect();
-    scene.refreshed("u-1", RefreshOutcome::Claims(Box::new(many)));
+    scene.refreshed("u-1", RefreshOutcome::Claims(Box::new(many))).unwrap_err();
     assert_eq!((scene.journal.len(), scene.labels_of(&laptop).as_str()), (entries, "team=eng"));
 }
 

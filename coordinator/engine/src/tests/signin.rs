@@ -170,7 +170,7 @@ fn d8_the_subject_is_who_somebody_is_whatever_the_mail_says() {
     let mut renamed = person("u-1", &["databases"]);
     renamed.name = "Ada Byron".to_owned();
     renamed.other.clear();
-    scene.refreshed("u-1", crate::RefreshOutcome::Claims(Box::new(renamed)));
+    scene.refreshed("u-1", crate::RefreshOutcome::Claims(Box::new(renamed))).unwrap();
     assert_eq!(
         (scene.labels_of(&laptop).as_str(), scene.labels_of(&other).as_str()),
         ("role=db", "role=db,team=eng")

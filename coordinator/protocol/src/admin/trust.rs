@@ -15,7 +15,9 @@ pub struct TrustView {
     #[serde(with = "b64")]
     #[schemars(with = "crate::schema::Base64Url")]
     pub document: Vec<u8>,
-    /// Its roots, in its order.
+    /// `HOST:PORT` of each coordinator, as nodes reach it.
+    pub coordinators: Vec<String>,
+    /// The document's roots, in its order.
     pub roots: Vec<RootView>,
     /// Connected nodes that hold an older version.
     pub behind: usize,
