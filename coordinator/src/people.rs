@@ -190,11 +190,12 @@ impl RelyingParty for Relying {
         Box::pin(async move {
             let Some(refresh) = &person.refresh else { return };
             let Claims { provider, issuer, subject, .. } = &person.claims;
-            let every = self.providers.configs().find(|config| config.name == *provider);
-            let due = Instant::now() + every.map(|config| config.refresh).unwrap_or_default();
+            let mut configs = self.providers.configs();
+            let Some(config) = configs.find(|config| config.name == *provider) else { return };
+            let due = Instant::now() + config.refresh;
             let session = Session {
-                provider: provider.clone(),
                 issuer: issuer.clone(),
+                client_id: config.client_id.clone().unwrap_or_default(),
                 subject: subject.clone(),
                 refresh: RefreshToken::new(refresh.to_string()),
             };
