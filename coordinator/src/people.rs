@@ -264,20 +264,26 @@ fn fault(error: SsoError) -> SsoFault {
     }
 }
 
-/// A workload whose token is not believed hears why.
+/// A workload whose token is not believed hears why, but no stranger hears what is inside.
 impl From<SsoError> for Problem {
     fn from(error: SsoError) -> Self {
-        let class = match &error {
-            SsoError::Unreachable { .. } | SsoError::Resting { .. } | SsoError::Misconfigured { .. } => {
-                Class::Unavailable
+        let (class, said) = match &error {
+            SsoError::Unreachable { provider, .. }
+            | SsoError::Resting { provider, .. }
+            | SsoError::Misconfigured { provider, .. } => {
+                // One that rests was asked within the minute, which was logged then.
+                if !matches!(error, SsoError::Resting { .. }) {
+                    tracing::warn!(provider, reason = %chain(&error), "tokens of a provider cannot be checked");
+                }
+                (Class::Unavailable, format!("the provider {provider} cannot be reached"))
             }
             SsoError::NoProvider(_)
             | SsoError::Denied { .. }
             | SsoError::Callback(_)
             | SsoError::Token(_)
-            | SsoError::Claims { .. } => Class::Forbidden,
+            | SsoError::Claims { .. } => (Class::Forbidden, chain(&error)),
         };
-        refusal(class, "BH-R095", chain(&error)).into()
+        refusal(class, "BH-R095", said).into()
     }
 }
 
@@ -292,4 +298,21 @@ fn stopping(error: AskError) -> Refusal {
 fn unexpected() -> Refusal {
     tracing::error!("the engine answered another question than was asked");
     refusal(Class::Internal, "BH-R091", "the coordinator gave itself a wrong answer".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_is_not_told_what_is_inside() {
+        let (provider, reason) = ("acme".to_owned(), "cannot connect to 10.0.0.1".to_owned());
+        for error in [
+            SsoError::Resting { provider: provider.clone(), reason: reason.clone() },
+            SsoError::Misconfigured { provider, reason },
+        ] {
+            let said = format!("{:?}", Problem::from(error));
+            assert!(said.contains("acme") && !said.contains("10.0.0.1"), "{said}");
+        }
+    }
 }
