@@ -307,7 +307,15 @@ impl<'a> AsyncHttpClient<'a> for Fetcher {
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, FetchError>> + Send + 'a>>;
 
     fn call(&'a self, request: HttpRequest) -> Self::Future {
-        Box::pin(self.fetch(request))
+        Box::pin(async move {
+            let host = request.uri().host().unwrap_or_default().to_owned();
+            let answer = self.fetch(request).await?;
+            // Whatever is in it, it is no word about a person; the crate would take it for one.
+            match answer.status() {
+                status if status.is_server_error() => Err(FetchError::Failed(host, status)),
+                _ => Ok(answer),
+            }
+        })
     }
 }
 

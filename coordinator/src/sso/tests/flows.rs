@@ -184,6 +184,16 @@ async fn a_refresh_tells_a_denial_from_silence() {
             Box::new(move |path, _| (path == "/token").then(|| (reply, "<html>").into_response()));
         assert!(!providers.refresh("acme", "u-123", &next).await.unwrap_err().is_denied());
     }
+    for status in
+        [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE]
+    {
+        let denial = json!({ "error": "access_denied" });
+        provider.behaviour().reply = Box::new(move |path, _| {
+            (path == "/token").then(|| (status, axum::Json(&denial)).into_response())
+        });
+        let failed = providers.refresh("acme", "u-123", &next).await.unwrap_err();
+        assert!(matches!(failed, SsoError::Unreachable { .. }), "a gateway knows nobody: {failed}");
+    }
     provider.behaviour().reply = Box::new(|_, _| None);
     provider.behaviour().person["sub"] = "u-456".into();
     let other = providers.refresh("acme", "u-123", &next).await.unwrap().claims.unwrap_err();
