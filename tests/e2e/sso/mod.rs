@@ -121,7 +121,8 @@ private_addresses = true
 
     /// The entries of the journal about this event.
     fn journal(&self, event: &str) -> Vec<Value> {
-        let exported = self.coordinator.ctl(&["audit", "export"]).unwrap().success().unwrap();
+        let exported =
+            self.coordinator.ctl(&["audit", "export", "--format", "native"]).unwrap().success().unwrap();
         let entries = exported.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         entries.filter(|entry| entry["event"] == event).collect()
     }

@@ -49,7 +49,7 @@ fn a_workload_joins_by_its_platforms_token_and_claims_become_labels() {
 #[test]
 fn d3_a_token_for_somebody_else_of_somebody_else_or_of_yesterday_enrols_nothing() {
     let company = Company::start();
-    let stranger = Idp::start(&company.lab, "stranger", &company.ca, &[]).unwrap();
+    let stranger = Idp::start(&company.lab, "elsewhere", &company.ca, &[]).unwrap();
     let of = |idp: &Idp, audience: &str, repository: &str, more: &[&str]| {
         let claims = job(repository).to_string();
         let options = ["--subject", "s", "--audience", audience, "--claims", &claims];
