@@ -24,6 +24,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+mod device_flow;
 pub mod driver;
 pub mod engine;
 pub mod https;

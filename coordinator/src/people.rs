@@ -3,6 +3,7 @@
 
 use crate::api::Problem;
 use crate::config::People;
+use crate::device_flow::DeviceFlows;
 use crate::engine::{AskError, Engine};
 use crate::https;
 use crate::sso::oidc::{self, Providers};
@@ -33,6 +34,11 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// For machines whose people cannot reach our pages.
+    pub(crate) fn device_flows(&self, engine: &Engine) -> DeviceFlows {
+        DeviceFlows::new(engine.clone(), Arc::clone(&self.providers), Arc::clone(&self.sessions))
+    }
+
     /// Reads secrets, roots and kept sessions; asks nobody yet.
     ///
     /// # Errors
@@ -96,7 +102,7 @@ impl Listener for Engine {
 struct EngineSignIns(Engine);
 
 /// Takes the one variant of [`Reply`] that answers.
-macro_rules! expect {
+macro_rules! answered {
     ($reply:expr, $variant:ident) => {
         match $reply? {
             Reply::$variant(value) => Ok(value),
@@ -106,13 +112,14 @@ macro_rules! expect {
         }
     };
 }
+pub(crate) use answered;
 
 impl SignIns for EngineSignIns {
     fn look<'a>(&'a self, code: &'a str, source: IpAddr) -> Answer<'a, Result<SignInView, Refusal>> {
         let user_code = code.to_owned();
         Box::pin(async move {
             let ask = |request, _| Command::SignInLook { request, user_code, source };
-            expect!(self.0.ask(ask).await.map_err(stopping), SignIn)
+            answered!(self.0.ask(ask).await.map_err(stopping), SignIn)
         })
     }
 
@@ -125,7 +132,7 @@ impl SignIns for EngineSignIns {
         let (user_code, claims) = (code.to_owned(), Box::new(claims.clone()));
         Box::pin(async move {
             let ask = |request, _| Command::SignInPreview { request, user_code, claims, source };
-            expect!(self.0.ask(ask).await.map_err(stopping), SignInPreview)
+            answered!(self.0.ask(ask).await.map_err(stopping), SignInPreview)
         })
     }
 
@@ -145,7 +152,7 @@ impl SignIns for EngineSignIns {
                 source,
                 entropy,
             };
-            expect!(self.0.ask(ask).await.map_err(stopping), SignInDone)
+            answered!(self.0.ask(ask).await.map_err(stopping), SignInDone)
         })
     }
 
@@ -163,9 +170,27 @@ impl SignIns for EngineSignIns {
 }
 
 /// The providers, as the pages see them.
-struct Relying {
-    providers: Arc<Providers>,
-    sessions: Arc<Sessions>,
+pub(crate) struct Relying {
+    pub(crate) providers: Arc<Providers>,
+    pub(crate) sessions: Arc<Sessions>,
+}
+
+impl Relying {
+    /// Keeps what the provider gave to ask it again about this person.
+    pub(crate) async fn keep_session(&self, claims: &Claims, refresh: Option<RefreshToken>) {
+        let Some(refresh) = refresh else { return };
+        let Claims { provider, issuer, subject, .. } = claims;
+        let Some(config) = self.providers.configs().find(|config| config.name == *provider) else { return };
+        let due = Instant::now() + config.refresh;
+        let client_id = config.client_id.clone().unwrap_or_default();
+        let session = Session { issuer: issuer.clone(), client_id, subject: subject.clone(), refresh };
+        let sessions = Arc::clone(&self.sessions);
+        let kept = tokio::task::spawn_blocking(move || sessions.keep(&session, due)).await;
+        if let Ok(Err(error)) = kept {
+            let reason = format!("{error:#}");
+            tracing::error!(reason, "a session cannot be kept; its person has to sign in again when it ends");
+        }
+    }
 }
 
 impl RelyingParty for Relying {
@@ -188,26 +213,8 @@ impl RelyingParty for Relying {
 
     fn keep<'a>(&'a self, person: &'a SignedIn) -> Answer<'a, ()> {
         Box::pin(async move {
-            let Some(refresh) = &person.refresh else { return };
-            let Claims { provider, issuer, subject, .. } = &person.claims;
-            let mut configs = self.providers.configs();
-            let Some(config) = configs.find(|config| config.name == *provider) else { return };
-            let due = Instant::now() + config.refresh;
-            let session = Session {
-                issuer: issuer.clone(),
-                client_id: config.client_id.clone().unwrap_or_default(),
-                subject: subject.clone(),
-                refresh: RefreshToken::new(refresh.to_string()),
-            };
-            let sessions = Arc::clone(&self.sessions);
-            let kept = tokio::task::spawn_blocking(move || sessions.keep(&session, due)).await;
-            if let Ok(Err(error)) = kept {
-                let reason = format!("{error:#}");
-                tracing::error!(
-                    reason,
-                    "a session cannot be kept; its person has to sign in again when it ends"
-                );
-            }
+            let refresh = person.refresh.as_ref().map(|refresh| RefreshToken::new(refresh.to_string()));
+            self.keep_session(&person.claims, refresh).await;
         })
     }
 }
@@ -287,15 +294,15 @@ impl From<SsoError> for Problem {
     }
 }
 
-fn refusal(class: Class, code: &'static str, message: String) -> Refusal {
+pub(crate) fn refusal(class: Class, code: &'static str, message: String) -> Refusal {
     Refusal { class, code, message, help: None, diagnostics: Vec::new() }
 }
 
-fn stopping(error: AskError) -> Refusal {
+pub(crate) fn stopping(error: AskError) -> Refusal {
     refusal(Class::Unavailable, "BH-R090", error.to_string())
 }
 
-fn unexpected() -> Refusal {
+pub(crate) fn unexpected() -> Refusal {
     tracing::error!("the engine answered another question than was asked");
     refusal(Class::Internal, "BH-R091", "the coordinator gave itself a wrong answer".to_owned())
 }

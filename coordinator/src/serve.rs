@@ -72,7 +72,9 @@ impl Server {
         };
         let (engine, ended) = driver.spawn().context("cannot start the engine's thread")?;
         let desk = Desk::open(&state, &settings.people)?;
-        let api = Api::new(engine.clone(), journal, Arc::clone(&link_trust), Arc::clone(&desk.providers));
+        let flows = desk.device_flows(&engine);
+        let providers = Arc::clone(&desk.providers);
+        let api = Api::new(engine.clone(), journal, Arc::clone(&link_trust), providers, flows);
         let control = Control::bind(
             udp,
             tls::control_config(Arc::clone(&own), Arc::clone(&link_trust))?,

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Lab, Namespace, WebCa, idp, installed};
+use crate::{Lab, Namespace, WebCa, idp, installed, until};
 
 /// Longer than the browser's own limit for a step: it answers first, and says what was on the page.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
@@ -104,6 +104,10 @@ impl Person {
         options: &[&str],
     ) -> Result<Self> {
         idp::stage(folder)?;
+        // A browser stops what it loads when an address becomes usable meanwhile.
+        until("the host's addresses are settled", STEP_LIMIT, || {
+            host.run("ip", &["-6", "addr", "show", "tentative"]).is_ok_and(|shown| shown.stdout.is_empty())
+        });
         let mut command = host.command("node");
         command.arg(folder.join("person.mjs")).arg("--home").arg(folder.join("home"));
         command.arg("--pictures").arg(pictures(name)?).args(options);

@@ -83,11 +83,13 @@ fn first_contact(path: &Path, contact: &Contact) -> Result<(Vec<String>, TrustHa
 }
 
 fn show(code: &DeviceAuthorization, screen: Screen) -> Result<(), Failure> {
+    // Administrators confirm on the coordinator's page, which always has one.
+    let match_code = code.match_code.as_deref().unwrap_or_default();
     match screen {
         Screen::Text => screen.text(&format!(
             "To sign in, open this link in a browser, here or on any other device:\n  {}\nor open {} and type the code \
              {}\nConfirm there only if the page shows this match code: {}\n",
-            code.verification_uri_complete, code.verification_uri, code.user_code, code.match_code
+            code.verification_uri_complete, code.verification_uri, code.user_code, match_code
         )),
         Screen::Json => screen.json_line(
             "signin",
@@ -95,7 +97,7 @@ fn show(code: &DeviceAuthorization, screen: Screen) -> Result<(), Failure> {
                 verification_uri: &code.verification_uri,
                 verification_uri_complete: &code.verification_uri_complete,
                 user_code: &code.user_code,
-                match_code: &code.match_code,
+                match_code,
                 expires_in: code.expires_in,
             },
         ),

@@ -83,6 +83,8 @@ pub enum Command {
         source: IpAddr,
         /// What for.
         purpose: Purpose,
+        /// How it is to be confirmed, and no other way.
+        road: Road,
         /// Makes the codes.
         entropy: Entropy,
     },

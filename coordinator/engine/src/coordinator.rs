@@ -163,8 +163,8 @@ impl Coordinator {
                 let answer = self.enrol_finish(&finish, now, &mut effects);
                 effects.answer(request, answer);
             }
-            Command::SignInBegin { request, source, purpose, entropy } => {
-                effects.answer(request, self.sign_in_begin(source, purpose, &entropy, now));
+            Command::SignInBegin { request, source, purpose, road, entropy } => {
+                effects.answer(request, self.sign_in_begin(source, purpose, road, &entropy, now));
             }
             Command::SignInLook { request, user_code, source } => {
                 effects.answer(request, self.sign_in_look(&user_code, source, now));

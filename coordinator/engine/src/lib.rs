@@ -84,7 +84,7 @@ pub use signin::{Preview, SignInOutcome, SignInPurpose, SignInView};
 pub use state::{ReplayError, State};
 pub use tokens::TokenRecord;
 pub use trust::TrustRecord;
-pub use waiting::Waiting;
+pub use waiting::{Network, Waiting};
 
 #[cfg(test)]
 mod tests;

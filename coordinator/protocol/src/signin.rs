@@ -42,6 +42,10 @@ pub struct EnrolSignIn {
     pub request: Vec<u8>,
     /// Wanted name; the coordinator may refuse it. Absent: the name that the node has already.
     pub name: Option<String>,
+    /// Sign in on this provider's own page, by its device flow (RFC 8628), where the coordinator's pages are out of
+    /// reach. Absent: on the coordinator's, where the person sees which machine it is.
+    #[serde(default)]
+    pub provider: Option<String>,
 }
 
 /// An administrator wants a session.
@@ -62,9 +66,9 @@ pub struct DeviceAuthorization {
     pub verification_uri: String,
     /// The same with the code in it, for a QR code.
     pub verification_uri_complete: String,
-    /// Shown here and on the page: whoever sees another there confirms somebody else's machine (RFC 8628, section
-    /// 5.4).
-    pub match_code: String,
+    /// Shown here and on the coordinator's page: whoever sees another there confirms somebody else's machine (RFC 8628,
+    /// section 5.4). A provider's own page shows none.
+    pub match_code: Option<String>,
     /// When it is over, in seconds.
     pub expires_in: u64,
     /// How long to wait between two polls, in seconds.
@@ -82,7 +86,7 @@ impl DeviceAuthorization {
         let link = |text: &str| shown(text) && text.starts_with("https://") && !text.contains(' ');
         self.device_code.len() == DEVICE_CODE_BYTES
             && shown(&self.user_code)
-            && shown(&self.match_code)
+            && self.match_code.as_deref().is_none_or(shown)
             && link(&self.verification_uri)
             && link(&self.verification_uri_complete)
     }
@@ -146,7 +150,7 @@ mod tests {
             user_code: "WDJB-MJHT".into(),
             verification_uri: "https://bulkhead.acme.example/device".into(),
             verification_uri_complete: "https://bulkhead.acme.example/device?code=WDJB-MJHT".into(),
-            match_code: "42 17".into(),
+            match_code: Some("42 17".into()),
             expires_in: 600,
             interval: 5,
         }
@@ -158,7 +162,7 @@ mod tests {
         for wrong in [
             DeviceAuthorization { device_code: vec![9; 31], ..authorization() },
             DeviceAuthorization { user_code: String::new(), ..authorization() },
-            DeviceAuthorization { match_code: "42\u{1b}[2J".into(), ..authorization() },
+            DeviceAuthorization { match_code: Some("42\u{1b}[2J".into()), ..authorization() },
             DeviceAuthorization { verification_uri: "http://a/".into(), ..authorization() },
             DeviceAuthorization { verification_uri: "https://a/ https://b/".into(), ..authorization() },
             DeviceAuthorization { verification_uri_complete: "javascript:1".into(), ..authorization() },

@@ -33,6 +33,7 @@ pub use problem::Problem;
 pub use route::{Access, Route};
 pub use routes::routes;
 
+use crate::device_flow::DeviceFlows;
 use crate::engine::Engine;
 use crate::journal::Reader;
 use crate::sso::Providers;
@@ -65,6 +66,7 @@ pub struct Api {
     pub link_trust: SharedLinkTrust,
     /// Vouch for workloads.
     pub providers: Arc<Providers>,
+    pub(crate) device_flows: DeviceFlows,
     large_bodies: Arc<Semaphore>,
     compilations: Arc<Semaphore>,
     policy_texts: Arc<Semaphore>,
@@ -73,16 +75,26 @@ pub struct Api {
 impl Api {
     /// An API over a running engine.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         engine: Engine,
         journal: Reader,
         link_trust: SharedLinkTrust,
         providers: Arc<Providers>,
+        device_flows: DeviceFlows,
     ) -> Self {
         let large_bodies = Arc::new(Semaphore::new(MAX_LARGE_BODIES));
         let compilations = Arc::new(Semaphore::new(MAX_COMPILATIONS));
         let policy_texts = Arc::new(Semaphore::new(MAX_POLICY_TEXTS));
-        Self { engine, journal, link_trust, providers, large_bodies, compilations, policy_texts }
+        Self {
+            engine,
+            journal,
+            link_trust,
+            providers,
+            device_flows,
+            large_bodies,
+            compilations,
+            policy_texts,
+        }
     }
 
     /// The router that serves the table.

@@ -47,7 +47,7 @@ pub fn routes() -> Vec<Route> {
         )
         .takes::<EnrolSignIn>()
         .gives::<DeviceAuthorization>()
-        .refuses(&[404, 409]),
+        .refuses(&[403, 404, 409, 429]),
         post("/enrol/v1/workload", Public, enrol::workload, "Enrol by the proofs and a workload's token")
             .takes::<WorkloadEnrolment>()
             .gives::<FinishResponse>()

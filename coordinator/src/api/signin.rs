@@ -4,9 +4,10 @@
 use super::body::read;
 use super::enrol::{certificate_request, refused, source};
 use super::{Api, Caller, Problem, answer};
+use axum::Json;
 use axum::extract::{Request, State};
-use axum::response::Response;
-use bulkhead_coordinator_engine::{Command, Purpose};
+use axum::response::{IntoResponse, Response};
+use bulkhead_coordinator_engine::{Command, Purpose, Road};
 use bulkhead_protocol::signin::{DEVICE_CODE_BYTES, EnrolSignIn, LoginSignIn, Poll};
 use zeroize::Zeroizing;
 
@@ -16,9 +17,15 @@ pub(super) async fn enrol(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    let EnrolSignIn { enrolment, request, name } = read(request).await?;
+    let EnrolSignIn { enrolment, request, name, provider } = read(request).await?;
     let certificate_request = certificate_request(&request)?;
-    begin(&api, &caller, Purpose::Enrol { enrolment, certificate_request, name }).await
+    let purpose = Purpose::Enrol { enrolment, certificate_request, name };
+    match provider {
+        None => begin(&api, &caller, purpose).await,
+        Some(provider) => {
+            Ok(Json(api.device_flows.begin(&provider, purpose, source(&caller)).await?).into_response())
+        }
+    }
 }
 
 /// For an administrator.
@@ -33,7 +40,8 @@ pub(super) async fn login(
 
 async fn begin(api: &Api, caller: &Caller, purpose: Purpose) -> Result<Response, Problem> {
     let source = source(caller);
-    let ask = |request, entropy| Command::SignInBegin { request, source, purpose, entropy };
+    let road = Road::Page;
+    let ask = |request, entropy| Command::SignInBegin { request, source, purpose, road, entropy };
     answer!(refused(api.engine.ask(ask).await?)?, SignInBegun)
 }
 

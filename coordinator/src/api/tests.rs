@@ -75,7 +75,9 @@ fn deployment_after(events: impl IntoIterator<Item = Event>) -> Deployment {
         clock,
     };
     let (engine, _ended) = driver.spawn().unwrap();
-    let api = Api::new(engine, journal, link_trust, Arc::default());
+    let desk = crate::people::Desk::open(&state, &crate::config::People::default()).unwrap();
+    let flows = desk.device_flows(&engine);
+    let api = Api::new(engine, journal, link_trust, desk.providers, flows);
     Deployment { directory, router: api.router(), api }
 }
 

@@ -25,7 +25,8 @@ enum Happened<'a> {
         verification_uri: &'a str,
         verification_uri_complete: &'a str,
         user_code: &'a str,
-        match_code: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        match_code: Option<&'a str>,
         expires_in: u64,
     },
     Waiting {
@@ -82,10 +83,10 @@ impl<'a> Waiter<'a> {
                     picture.lines().try_for_each(|line| screen.line(line))?;
                 }
                 screen.line(format!("or open {} and type the code {}", code.verification_uri, code.user_code))?;
-                screen.line(format!(
-                    "Confirm there only if the page shows this match code: {}",
-                    code.match_code
-                ))?;
+                if let Some(match_code) = &code.match_code {
+                    screen
+                        .line(format!("Confirm there only if the page shows this match code: {match_code}"))?;
+                }
                 self.reminded = Some(Instant::now());
             }
             Progress::Waiting { left } => {
@@ -116,7 +117,7 @@ fn happened(progress: Progress<'_>) -> Happened<'_> {
             verification_uri: &code.verification_uri,
             verification_uri_complete: &code.verification_uri_complete,
             user_code: &code.user_code,
-            match_code: &code.match_code,
+            match_code: code.match_code.as_deref(),
             expires_in: code.expires_in,
         },
         Progress::Waiting { left } => Happened::Waiting { left_secs: left.as_secs() },
@@ -140,7 +141,7 @@ mod tests {
             user_code: "WDJB-MJHT".into(),
             verification_uri: "https://b.example/device".into(),
             verification_uri_complete: "https://b.example/device?code=WDJB-MJHT".into(),
-            match_code: "42 17".into(),
+            match_code: Some("42 17".into()),
             expires_in: 600,
             interval: 5,
         };

@@ -151,6 +151,7 @@ impl Waiting {
             enrolment: proof.enrolment,
             request: proof.request,
             name: name.map(|name| name.as_str().to_owned()),
+            provider: None,
         };
         let authorization: DeviceAuthorization = joining.call(PATH_SIGN_IN, &body).await?;
         if !authorization.is_presentable() {

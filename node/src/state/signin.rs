@@ -78,7 +78,7 @@ mod tests {
             user_code: "WDJB-MJHT".into(),
             verification_uri: "https://bulkhead.acme.example/device".into(),
             verification_uri_complete: "https://bulkhead.acme.example/device?code=WDJB-MJHT".into(),
-            match_code: "42 17".into(),
+            match_code: Some("42 17".into()),
             expires_in: 600,
             interval: 5,
         };

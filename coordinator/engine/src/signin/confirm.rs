@@ -216,6 +216,9 @@ impl Coordinator {
     fn decide(&self, sign_in: &SignIn, confirmer: &Confirmer<'_>, now: Now) -> Result<Decision, Refusal> {
         let claims = confirmer.claims;
         claims.check()?;
+        if sign_in.road != confirmer.road {
+            return Err(super::over());
+        }
         match &sign_in.wanted {
             Wanted::Session => self.decide_login(confirmer),
             Wanted::Machine { name, proved } => {

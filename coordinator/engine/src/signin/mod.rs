@@ -12,7 +12,7 @@ pub(crate) use confirm::Confirmer;
 pub use confirm::{Preview, SignInOutcome};
 
 use crate::admins::AdminRole;
-use crate::command::Purpose;
+use crate::command::{Purpose, Road};
 use crate::coordinator::Coordinator;
 use crate::effect::{Effects, Reply};
 use crate::entropy::Entropy;
@@ -83,6 +83,7 @@ struct SignIn {
     match_code: String,
     source: IpAddr,
     began: Duration,
+    road: Road,
     wanted: Wanted,
     stage: Stage,
 }
@@ -158,11 +159,16 @@ impl Coordinator {
         &mut self,
         source: IpAddr,
         purpose: Purpose,
+        road: Road,
         entropy: &Entropy,
         now: Now,
     ) -> Result<Reply, Refusal> {
         self.writable()?;
-        let web = self.config.web.clone().ok_or_else(nowhere)?;
+        let web = match road {
+            Road::Page => self.config.web.clone().ok_or_else(nowhere)?,
+            // Whoever asked knows the provider's page, which replaces ours.
+            Road::ProviderDevice => String::new(),
+        };
         let wanted = match purpose {
             Purpose::Enrol { enrolment, certificate_request, name } => {
                 let proved = Proved::answer(self.take_challenge(&enrolment)?, &certificate_request, now)?;
@@ -179,6 +185,7 @@ impl Coordinator {
             match_code: match_code.clone(),
             source: source.to_canonical(),
             began: now.mono,
+            road,
             wanted,
             stage: Stage::Open,
         };
@@ -188,7 +195,7 @@ impl Coordinator {
             user_code: code.shown(),
             verification_uri: format!("{web}/device"),
             verification_uri_complete: format!("{web}/device?code={}", code.shown()),
-            match_code,
+            match_code: (road == Road::Page).then_some(match_code),
             expires_in: SIGN_IN_WINDOW_SECS,
             interval: POLL_INTERVAL_SECS,
         }))

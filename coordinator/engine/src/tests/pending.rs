@@ -136,7 +136,8 @@ fn one_person_cannot_fill_the_list() {
 fn who_confirmed_at_the_providers_own_page_waits_whatever_the_rules_say() {
     let mut scene = Scene::staffed();
     let device = scene.device();
-    let begun = scene.sign_in(&device, Some("headless")).ok().unwrap();
+    let purpose = scene.joining(&device, Some("headless"));
+    let begun = scene.sign_in_by(Road::ProviderDevice, purpose).ok().unwrap();
     let ada = person("u-1", &["engineering"]);
     let outcome = scene.confirm_by(Road::ProviderDevice, &begun.user_code, &ada).unwrap();
     assert_eq!(outcome, SignInOutcome::Pending { name: name("headless") });

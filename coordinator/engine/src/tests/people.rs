@@ -94,14 +94,26 @@ impl Scene {
         device: &Device,
         wish: Option<&str>,
     ) -> Result<DeviceAuthorization, Refusal> {
-        let (enrolment, certificate_request) = self.request_of(device);
-        let purpose = Purpose::Enrol { enrolment, certificate_request, name: wish.map(str::to_owned) };
+        let purpose = self.joining(device, wish);
         self.sign_in_for(purpose)
     }
 
+    pub(super) fn joining(&mut self, device: &Device, wish: Option<&str>) -> Purpose {
+        let (enrolment, certificate_request) = self.request_of(device);
+        Purpose::Enrol { enrolment, certificate_request, name: wish.map(str::to_owned) }
+    }
+
     pub(super) fn sign_in_for(&mut self, purpose: Purpose) -> Result<DeviceAuthorization, Refusal> {
-        let (source, entropy) = ("192.0.2.9".parse().unwrap(), self.entropy());
-        match self.answer_to(Command::SignInBegin { request: RequestId(1), source, purpose, entropy })? {
+        self.sign_in_by(Road::Page, purpose)
+    }
+
+    pub(super) fn sign_in_by(
+        &mut self,
+        road: Road,
+        purpose: Purpose,
+    ) -> Result<DeviceAuthorization, Refusal> {
+        let (request, source, entropy) = (RequestId(1), "192.0.2.9".parse().unwrap(), self.entropy());
+        match self.answer_to(Command::SignInBegin { request, source, purpose, road, entropy })? {
             Reply::SignInBegun(begun) => Ok(begun),
             _ => panic!("another reply"),
         }

@@ -59,7 +59,10 @@ fn d7_the_page_shows_the_machine_its_address_and_the_code_of_both_screens() {
     let view = scene.look(&begun.user_code.to_lowercase().replace('-', " "), BROWSER).unwrap();
     assert_eq!((view.purpose, view.device), (SignInPurpose::Enrol, Some(name("laptop"))));
     assert_eq!(view.fingerprint, Some(device.identity.public().fingerprint()));
-    assert_eq!((view.source.to_string().as_str(), &view.match_code), ("192.0.2.9", &begun.match_code));
+    assert_eq!(
+        (view.source.to_string().as_str(), Some(&view.match_code)),
+        ("192.0.2.9", begun.match_code.as_ref())
+    );
     assert_eq!(view.expires, scene.now.wall.plus(Duration::from_secs(600)));
     assert_eq!(begun.verification_uri, "https://bulkhead.acme.example:8444/device");
     assert!(begun.verification_uri_complete.ends_with(&format!("?code={}", begun.user_code)));
@@ -146,9 +149,9 @@ fn a_flood_of_sign_ins_from_one_network_leaves_others_theirs() {
     let mut codes = BTreeSet::from([begun.user_code.clone()]);
     for _ in 0..super::super::signin::MAX_SIGN_INS + 50 {
         let (source, entropy) = ("2001:db8::1".parse().unwrap(), scene.entropy());
-        let purpose = Purpose::Login;
-        let reply =
-            scene.handle(Command::SignInBegin { request: RequestId(1), source, purpose, entropy }).unwrap();
+        let (purpose, road) = (Purpose::Login, Road::Page);
+        let command = Command::SignInBegin { request: RequestId(1), source, purpose, road, entropy };
+        let reply = scene.handle(command).unwrap();
         let crate::Reply::SignInBegun(begun) = reply else { panic!() };
         assert!(codes.insert(begun.user_code), "two people have one code");
     }
@@ -216,7 +219,8 @@ fn d10_a_node_that_joined_by_a_token_becomes_its_persons_and_keeps_no_label() {
     let begun = scene.sign_in(&device, None).ok().unwrap();
     let refusal = scene.confirm(&begun.user_code, &person("u-3", &["contractors"])).unwrap_err();
     assert_eq!(refusal.code, "BH-C208");
-    let begun = scene.sign_in(&device, None).ok().unwrap();
+    let purpose = scene.joining(&device, None);
+    let begun = scene.sign_in_by(Road::ProviderDevice, purpose).ok().unwrap();
     let eve = person("u-4", &["engineering"]);
     assert_eq!(scene.confirm_by(Road::ProviderDevice, &begun.user_code, &eve).unwrap_err().code, "BH-C208");
 }
@@ -246,7 +250,7 @@ fn d13_names_and_keys_of_others_are_refused_before_anybody_is_asked() {
 #[test]
 fn an_administrator_gets_the_rules_role_for_the_rules_time_and_the_key_is_told_once() {
     let mut scene = Scene::staffed();
-    let begun = scene.sign_in_for(Purpose::Login).ok().unwrap();
+    let begun = scene.sign_in_by(Road::ProviderDevice, Purpose::Login).ok().unwrap();
     let ops = person("u-9", &["netops"]);
     let outcome = scene.confirm(&begun.user_code, &ops).unwrap();
     let user = "acme/u-9 (Ada)".to_owned();
@@ -266,7 +270,7 @@ fn an_administrator_gets_the_rules_role_for_the_rules_time_and_the_key_is_told_o
 #[test]
 fn d7_nobody_becomes_an_administrator_by_a_code_typed_at_the_provider() {
     let mut scene = Scene::staffed();
-    let begun = scene.sign_in_for(Purpose::Login).ok().unwrap();
+    let begun = scene.sign_in_by(Road::ProviderDevice, Purpose::Login).ok().unwrap();
     let ops = person("u-9", &["netops"]);
     assert_eq!(scene.confirm_by(Road::ProviderDevice, &begun.user_code, &ops).unwrap_err().code, "BH-C206");
     let begun = scene.sign_in_for(Purpose::Login).ok().unwrap();
@@ -277,7 +281,21 @@ fn d7_nobody_becomes_an_administrator_by_a_code_typed_at_the_provider() {
 }
 
 #[test]
-fn without_pages_nobody_signs_in() {
+fn a_sign_in_is_confirmed_on_the_road_that_it_began_for() {
+    let mut scene = Scene::staffed();
+    let ada = person("u-1", &["engineering"]);
+    for (began, other) in [(Road::Page, Road::ProviderDevice), (Road::ProviderDevice, Road::Page)] {
+        let device = scene.device();
+        let purpose = scene.joining(&device, Some("laptop"));
+        let begun = scene.sign_in_by(began, purpose).ok().unwrap();
+        assert_eq!(begun.match_code.is_some(), began == Road::Page);
+        assert_eq!(scene.confirm_by(other, &begun.user_code, &ada).unwrap_err().code, "BH-C202");
+        assert!(matches!(scene.poll(&begun.device_code), PollState::Waiting), "it goes on");
+    }
+}
+
+#[test]
+fn without_pages_nobody_signs_in_on_them() {
     let mut scene = Scene::new();
     let device = scene.device();
     assert_eq!(scene.sign_in(&device, Some("laptop")).err().unwrap().code, "BH-C201");
