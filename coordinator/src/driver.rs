@@ -94,7 +94,7 @@ impl<J: Journal> Running<J> {
             appended: false,
             saved,
             warned: Vec::new(),
-            rarely: Rarely::default(),
+            rarely: Rarely::new(),
             encoded: None,
         }
     }

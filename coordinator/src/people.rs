@@ -6,6 +6,7 @@ use crate::config::People;
 use crate::device_flow::DeviceFlows;
 use crate::engine::{AskError, Engine};
 use crate::https;
+use crate::rarely::Rarely;
 use crate::sso::oidc::{self, Providers};
 use crate::sso::refresher::{self, Heard, Listener};
 use crate::sso::sessions::{Session, Sessions};
@@ -271,18 +272,22 @@ fn fault(error: SsoError) -> SsoFault {
     }
 }
 
-/// A workload whose token is not believed hears why, but no stranger hears what is inside.
+/// Whoever shows a workload's token or begins a device flow hears why it is refused, but no stranger hears what is
+/// inside.
 impl From<SsoError> for Problem {
     fn from(error: SsoError) -> Self {
         let (class, said) = match &error {
             SsoError::Unreachable { provider, .. }
             | SsoError::Resting { provider, .. }
             | SsoError::Misconfigured { provider, .. } => {
-                // One that rests was asked within the minute, which was logged then.
-                if !matches!(error, SsoError::Resting { .. }) {
-                    tracing::warn!(provider, reason = %chain(&error), "tokens of a provider cannot be checked");
+                static TOLD: Rarely = Rarely::new();
+                if TOLD.may_tell(provider, Instant::now()) {
+                    tracing::warn!(provider, reason = %chain(&error), "a provider cannot be asked for a stranger");
                 }
-                (Class::Unavailable, format!("the provider {provider} cannot be reached"))
+                (
+                    Class::Unavailable,
+                    format!("the provider {provider} cannot be reached; the coordinator's log says why"),
+                )
             }
             SsoError::NoProvider(_)
             | SsoError::Denied { .. }

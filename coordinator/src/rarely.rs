@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// When each was told last. What they are about is ours, never a stranger's, so they are few.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Rarely(Mutex<BTreeMap<String, Instant>>);
 
 impl Rarely {
+    /// Nothing was told yet.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
     /// Whether it is time to tell of `what` again; if so, it counts as told.
     pub(crate) fn may_tell(&self, what: &str, now: Instant) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -29,7 +34,7 @@ mod tests {
 
     #[test]
     fn each_is_told_once_a_minute() {
-        let (rarely, now) = (Rarely::default(), Instant::now());
+        let (rarely, now) = (Rarely::new(), Instant::now());
         assert!(rarely.may_tell("acme", now) && rarely.may_tell("partner", now));
         for second in 0..60 {
             assert!(!rarely.may_tell("acme", now + Duration::from_secs(second)));

@@ -50,7 +50,7 @@ impl Web {
             sign_ins,
             relying_party,
             browsers: Mutex::default(),
-            warned: Rarely::default(),
+            warned: Rarely::new(),
         }))
     }
 
