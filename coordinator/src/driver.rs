@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Input};
 use crate::journal::{Entry, Journal, JournalError, Link};
 use crate::link::LinkSender;
+use crate::rarely::Rarely;
 use crate::room::{Writer, refusal, writer};
 use crate::store::Store;
 use crate::tls::{LinkTrust, SharedLinkTrust, documents};
@@ -14,7 +15,7 @@ use bulkhead_coordinator_engine::{Command, ConnectionId, Coordinator, Effect, Ev
 use bulkhead_protocol::control::ToNode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Commands that may wait for the engine; whoever sends more, waits.
@@ -76,6 +77,8 @@ struct Running<J> {
     saved: u64,
     /// Warnings of the engine that were logged and still hold.
     warned: Vec<String>,
+    /// Errors that come as often as strangers like (G9).
+    rarely: Rarely,
     /// The message that was encoded last, and its frame: a broadcast is encoded once.
     encoded: Option<(Arc<ToNode>, bytes::Bytes)>,
 }
@@ -91,6 +94,7 @@ impl<J: Journal> Running<J> {
             appended: false,
             saved,
             warned: Vec::new(),
+            rarely: Rarely::default(),
             encoded: None,
         }
     }
@@ -194,8 +198,8 @@ impl<J: Journal> Running<J> {
         if let Some(who) = writer(&command)
             && let Err(full) = self.driver.journal.reserve()
         {
-            // What only the audit log loses comes as often as strangers like (G9).
-            if !matches!(who, Writer::Record(_) | Writer::Nobody) {
+            let lost = !matches!(who, Writer::Record(_) | Writer::Nobody);
+            if lost && self.rarely.may_tell("no room", Instant::now()) {
                 tracing::error!(reason = %full, "change refused: no room for the journal");
             }
             self.perform.extend(refusal(who, &full));

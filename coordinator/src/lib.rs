@@ -34,6 +34,7 @@ pub mod journal;
 pub mod link;
 mod people;
 pub mod process;
+mod rarely;
 mod room;
 pub mod serve;
 pub mod socket;

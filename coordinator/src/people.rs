@@ -180,10 +180,10 @@ impl Relying {
     pub(crate) async fn keep_session(&self, claims: &Claims, refresh: Option<RefreshToken>) {
         let Some(refresh) = refresh else { return };
         let Claims { provider, issuer, subject, .. } = claims;
-        let every = self.providers.configs().find(|config| config.name == *provider);
-        let due = Instant::now() + every.map(|config| config.refresh).unwrap_or_default();
-        let session =
-            Session { provider: provider.clone(), issuer: issuer.clone(), subject: subject.clone(), refresh };
+        let Some(config) = self.providers.configs().find(|config| config.name == *provider) else { return };
+        let due = Instant::now() + config.refresh;
+        let client_id = config.client_id.clone().unwrap_or_default();
+        let session = Session { issuer: issuer.clone(), client_id, subject: subject.clone(), refresh };
         let sessions = Arc::clone(&self.sessions);
         let kept = tokio::task::spawn_blocking(move || sessions.keep(&session, due)).await;
         if let Ok(Err(error)) = kept {
@@ -271,20 +271,26 @@ fn fault(error: SsoError) -> SsoFault {
     }
 }
 
-/// A workload whose token is not believed hears why.
+/// A workload whose token is not believed hears why, but no stranger hears what is inside.
 impl From<SsoError> for Problem {
     fn from(error: SsoError) -> Self {
-        let class = match &error {
-            SsoError::Unreachable { .. } | SsoError::Resting { .. } | SsoError::Misconfigured { .. } => {
-                Class::Unavailable
+        let (class, said) = match &error {
+            SsoError::Unreachable { provider, .. }
+            | SsoError::Resting { provider, .. }
+            | SsoError::Misconfigured { provider, .. } => {
+                // One that rests was asked within the minute, which was logged then.
+                if !matches!(error, SsoError::Resting { .. }) {
+                    tracing::warn!(provider, reason = %chain(&error), "tokens of a provider cannot be checked");
+                }
+                (Class::Unavailable, format!("the provider {provider} cannot be reached"))
             }
             SsoError::NoProvider(_)
             | SsoError::Denied { .. }
             | SsoError::Callback(_)
             | SsoError::Token(_)
-            | SsoError::Claims { .. } => Class::Forbidden,
+            | SsoError::Claims { .. } => (Class::Forbidden, chain(&error)),
         };
-        refusal(class, "BH-R095", chain(&error)).into()
+        refusal(class, "BH-R095", said).into()
     }
 }
 
@@ -299,4 +305,21 @@ pub(crate) fn stopping(error: AskError) -> Refusal {
 pub(crate) fn unexpected() -> Refusal {
     tracing::error!("the engine answered another question than was asked");
     refusal(Class::Internal, "BH-R091", "the coordinator gave itself a wrong answer".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_is_not_told_what_is_inside() {
+        let (provider, reason) = ("acme".to_owned(), "cannot connect to 10.0.0.1".to_owned());
+        for error in [
+            SsoError::Resting { provider: provider.clone(), reason: reason.clone() },
+            SsoError::Misconfigured { provider, reason },
+        ] {
+            let said = format!("{:?}", Problem::from(error));
+            assert!(said.contains("acme") && !said.contains("10.0.0.1"), "{said}");
+        }
+    }
 }

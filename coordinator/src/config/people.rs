@@ -160,7 +160,8 @@ fn provider(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Provid
         // Otherwise a person's own token would enrol nodes that have no owner and no session.
         (Some(_), Some(_)) => problems.add(
             section.span.clone(),
-            "a provider is for people (`client_id`) or for workloads (`audience`): make two, with two names",
+            "a provider is for people (`client_id`) or for workloads (`audience`): make two, with two names, and let the \
+             `audience` be no `client_id`",
         ),
     }
     let name = section.need("name", name, problems);
@@ -169,7 +170,7 @@ fn provider(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Provid
 }
 
 /// Names are unique, and so is each issuer among those for people, and among those for workloads: whose word counts
-/// must not depend on an order.
+/// must not depend on an order. What an issuer writes for people is never for workloads too.
 fn refuse_twins(
     known: &[ProviderConfig],
     provider: &ProviderConfig,
@@ -184,6 +185,14 @@ fn refuse_twins(
     } else if let Some(other) = known.iter().find(twin) {
         let what = format!("provider {:?} has the same issuer and the same purpose", other.name);
         problems.add(section.span.clone(), &what);
+    }
+    let id_tokens = |people: &ProviderConfig, workloads: &ProviderConfig| {
+        people.is_for_people() && people.issuer == workloads.issuer && people.client_id == workloads.audience
+    };
+    if known.iter().any(|other| id_tokens(other, provider) || id_tokens(provider, other)) {
+        let what = "this `audience` is also a `client_id`: the ID token of a person would pass for a workload's; \
+                    workloads need an audience of their own";
+        problems.add(section.span.clone(), what);
     }
 }
 

@@ -105,6 +105,12 @@ fn a_provider_is_for_people_or_for_workloads_and_is_there_once() {
     let same_issuer =
         "[[provider]]\nname = \"acme-ci\"\nissuer = \"https://login.acme.example\"\naudience = \"b\"\n";
     assert_eq!(people(&format!("{WEB}{ACME}{same_issuer}")).providers.len(), 2);
+    // The ID tokens of people have their client as audience.
+    let confused = same_issuer.replace("audience = \"b\"", "audience = \"bulkhead\"");
+    for order in [format!("{WEB}{ACME}{confused}"), format!("{WEB}{confused}{ACME}")] {
+        let mistakes = parse(&order).unwrap_err();
+        assert!(mistakes.len() == 1 && mistakes[0].contains("client_id"), "{mistakes:?}");
+    }
     assert!(parse(ACME).unwrap_err()[0].contains("[web]"));
 }
 

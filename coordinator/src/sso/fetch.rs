@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
-use hyper::{Request, Response, Uri};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
@@ -56,6 +56,9 @@ pub enum FetchError {
     /// The answer sends us elsewhere.
     #[error("{0} answered with a redirect, and none is followed")]
     Redirect(String),
+    /// The server, or one before it, failed.
+    #[error("{0} answered with status {1}")]
+    Failed(String, StatusCode),
     /// The body is too large.
     #[error("the answer of {0} is larger than {MAX_ANSWER_BYTES} bytes")]
     TooLarge(String),

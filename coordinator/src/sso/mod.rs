@@ -10,7 +10,8 @@
 //! | [`claims`] | what a verified token says, in bounds |
 //! | [`fetch`], [`address`], [`roots`] | the one way out to providers, and where it does not lead |
 //! | [`discovery`] | what a provider says of itself |
-//! | [`sessions`], [`refresher`] | refresh tokens at rest, and asking again with them |
+//! | [`sessions`], `sealed` | refresh tokens at rest |
+//! | `queue`, [`refresher`] | whom to ask about again, and what comes of it |
 
 pub mod address;
 pub mod claims;
@@ -22,8 +23,10 @@ mod jwt;
 mod kept;
 pub mod oidc;
 mod provider;
+mod queue;
 pub mod refresher;
 pub mod roots;
+mod sealed;
 pub mod sessions;
 #[cfg(test)]
 mod tests;
@@ -72,6 +75,12 @@ impl ProviderConfig {
     pub fn is_for_people(&self) -> bool {
         self.client_id.is_some()
     }
+
+    /// Whether refresh tokens are asked for that outlive the person's session at the provider.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.scopes.iter().any(|scope| scope == "offline_access")
+    }
 }
 
 /// A refresh token: whoever has it can ask the provider in this person's name.
@@ -104,6 +113,15 @@ pub struct SignedIn {
     /// Who, and what the provider says.
     pub claims: Claims,
     /// To ask again later, where the provider gives one.
+    pub refresh: Option<RefreshToken>,
+}
+
+/// What a provider answered to a refresh token.
+#[derive(Debug)]
+pub struct Renewed {
+    /// What it says of the person, if that is believed.
+    pub claims: Result<Claims, SsoError>,
+    /// Replaces the token that was shown; without it that one stays.
     pub refresh: Option<RefreshToken>,
 }
 

@@ -11,7 +11,7 @@ use super::discovery::{self, Discovery};
 use super::fetch::{FetchError, Fetcher};
 use super::jwt;
 use super::provider::{Keys, Provider};
-use super::{Claims, MAX_WORDS, ProviderConfig, RefreshToken, SignedIn, SsoError, chain, printable};
+use super::{Claims, MAX_WORDS, ProviderConfig, RefreshToken, Renewed, SignedIn, SsoError, chain, printable};
 use anyhow::{Context, Result, ensure};
 use openidconnect::core::{
     CoreAuthPrompt, CoreAuthenticationFlow, CoreClient, CoreDeviceAuthorizationResponse, CoreIdToken,
@@ -162,8 +162,8 @@ impl Providers {
             .set_pkce_challenge(challenge)
             .add_scopes(provider.scopes());
         // A refresh token is given only to whom the person agrees (OpenID Connect Core 1.0, section 11).
-        let offline = provider.config.scopes.iter().any(|scope| scope == "offline_access");
-        let request = if offline { request.add_prompt(CoreAuthPrompt::Consent) } else { request };
+        let request =
+            if provider.config.is_offline() { request.add_prompt(CoreAuthPrompt::Consent) } else { request };
         let (url, state, nonce) = request.url();
         let attempt = Attempt {
             provider: name.to_owned(),
@@ -243,7 +243,8 @@ impl Providers {
         provider.signed_in(&answer, &discovery, About::Direct).await
     }
 
-    /// Asks again about a person who signed in before. Where the answer has no new refresh token, the old one stays.
+    /// Asks again about a person who signed in before. The provider has taken the token then, and may have replaced
+    /// it, whether or not what it says of the person is believed.
     ///
     /// # Errors
     /// [`SsoError::Denied`] only if the provider itself said no; otherwise it has said nothing about the person.
@@ -252,20 +253,22 @@ impl Providers {
         name: &str,
         subject: &str,
         token: &RefreshToken,
-    ) -> Result<SignedIn, SsoError> {
+    ) -> Result<Renewed, SsoError> {
         let provider = self.for_people(name)?;
         let discovery = provider.describe().await?;
         let client = provider.client(&discovery)?;
         let token = openidconnect::RefreshToken::new(token.secret().to_owned());
         let answer = client.exchange_refresh_token(&token).request_async(&provider.fetcher).await;
         let answer = answer.map_err(|error| provider.refusal(error))?;
-        let signed_in = provider.signed_in(&answer, &discovery, About::Direct).await?;
-        // OpenID Connect Core 1.0, section 12.2.
-        if signed_in.claims.subject == subject {
-            Ok(signed_in)
-        } else {
-            Err(SsoError::Token("it is about another person than the refresh token".to_owned()))
-        }
+        let claims = provider.claims(&answer, &discovery, About::Direct).await.and_then(|claims| {
+            // OpenID Connect Core 1.0, section 12.2.
+            if claims.subject == subject {
+                Ok(claims)
+            } else {
+                Err(SsoError::Token("it is about another person than the refresh token".to_owned()))
+            }
+        });
+        Ok(Renewed { claims, refresh: refresh_token(&answer) })
     }
 
     /// Verifies the token of a workload, from any provider with an audience.
@@ -304,7 +307,15 @@ impl<'a> AsyncHttpClient<'a> for Fetcher {
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, FetchError>> + Send + 'a>>;
 
     fn call(&'a self, request: HttpRequest) -> Self::Future {
-        Box::pin(self.fetch(request))
+        Box::pin(async move {
+            let host = request.uri().host().unwrap_or_default().to_owned();
+            let answer = self.fetch(request).await?;
+            // Whatever is in it, it is no word about a person; the crate would take it for one.
+            match answer.status() {
+                status if status.is_server_error() => Err(FetchError::Failed(host, status)),
+                _ => Ok(answer),
+            }
+        })
     }
 }
 
@@ -418,11 +429,22 @@ impl Provider {
         discovery: &Discovery,
         about: About<'_>,
     ) -> Result<SignedIn, SsoError> {
+        let claims = self.claims(answer, discovery, about).await?;
+        // One that nobody asked for ends with the session at the provider (OpenID Connect Core 1.0, section 11). Its end
+        // would read as a denial.
+        let refresh = refresh_token(answer).filter(|_| self.config.is_offline());
+        Ok(SignedIn { claims, refresh })
+    }
+
+    async fn claims(
+        &self,
+        answer: &CoreTokenResponse,
+        discovery: &Discovery,
+        about: About<'_>,
+    ) -> Result<Claims, SsoError> {
         let token = answer.id_token().ok_or_else(|| self.wrong("it sent no ID token"))?;
         let us = self.config.client_id.as_deref().unwrap_or_default();
-        let claims = self.verify(token, us, discovery, about).await?;
-        let refresh = answer.refresh_token().map(|token| RefreshToken::new(token.secret().clone()));
-        Ok(SignedIn { claims, refresh })
+        self.verify(token, us, discovery, about).await
     }
 
     /// OpenID Connect Core 1.0, section 3.1.3.7.
@@ -513,6 +535,10 @@ impl Provider {
             RequestTokenError::Other(reason) => self.wrong(&reason),
         }
     }
+}
+
+fn refresh_token(answer: &CoreTokenResponse) -> Option<RefreshToken> {
+    answer.refresh_token().map(|token| RefreshToken::new(token.secret().clone()))
 }
 
 /// `client_secret_basic` unless the provider says that it does not take it (OpenID Connect Discovery 1.0, section 3).

@@ -77,10 +77,10 @@ impl Provider {
 
     /// What it says of itself.
     pub(super) async fn describe(&self) -> Result<Arc<Discovery>, SsoError> {
-        let issuer = &self.config.issuer;
-        let ask = async {
-            let body = self.get(&discovery::address(issuer)).await?;
-            discovery::parse(&body, issuer).map_err(|error| AskError::Document(error.to_string()))
+        let (fetcher, issuer) = (self.fetcher.clone(), self.config.issuer.clone());
+        let ask = async move {
+            let body = get(&fetcher, &discovery::address(&issuer)).await?;
+            discovery::parse(&body, &issuer).map_err(|error| AskError::Document(error.to_string()))
         };
         self.described.current(Instant::now(), ask).await.map_err(|lacking| self.lacking(lacking))
     }
@@ -97,19 +97,11 @@ impl Provider {
         self.keys.other_than(&known, Instant::now(), self.ask_keys(discovery)).await.unwrap_or(known)
     }
 
-    async fn ask_keys(&self, discovery: &Discovery) -> Result<Keys, AskError> {
-        let body = self.get(&discovery.jwks_uri).await?;
-        Keys::parse(&body).map_err(|reason| AskError::Document(reason.to_owned()))
-    }
-
-    async fn get(&self, address: &str) -> Result<Vec<u8>, AskError> {
-        let mut request = Request::new(Vec::new());
-        let shown = printable(address, MAX_WORDS);
-        *request.uri_mut() = address.parse().map_err(|_| FetchError::Url(shown.clone()))?;
-        let answer = self.fetcher.fetch(request).await?;
-        match answer.status() {
-            StatusCode::OK => Ok(answer.into_body()),
-            status => Err(AskError::Document(format!("{shown} answered with status {status}"))),
+    fn ask_keys(&self, discovery: &Discovery) -> impl Future<Output = Result<Keys, AskError>> + Send + use<> {
+        let (fetcher, address) = (self.fetcher.clone(), discovery.jwks_uri.clone());
+        async move {
+            let body = get(&fetcher, &address).await?;
+            Keys::parse(&body).map_err(|reason| AskError::Document(reason.to_owned()))
         }
     }
 
@@ -146,6 +138,17 @@ impl Keys {
         }
         listed.keys.retain(is_strong);
         Ok(Self(listed.keys))
+    }
+}
+
+async fn get(fetcher: &Fetcher, address: &str) -> Result<Vec<u8>, AskError> {
+    let mut request = Request::new(Vec::new());
+    let shown = printable(address, MAX_WORDS);
+    *request.uri_mut() = address.parse().map_err(|_| FetchError::Url(shown.clone()))?;
+    let answer = fetcher.fetch(request).await?;
+    match answer.status() {
+        StatusCode::OK => Ok(answer.into_body()),
+        status => Err(AskError::Document(format!("{shown} answered with status {status}"))),
     }
 }
 

@@ -2,19 +2,20 @@
 //! came of it. A group that was taken away is gone within that time; a provider that does not answer has said
 //! nothing, and the session then ends when it would have ended anyway.
 
+use super::fetch::DEADLINE;
 use super::sessions::{Session, Sessions, Ticket};
-use super::{Providers, RefreshOutcome, Refreshed, SsoError};
+use super::{ProviderConfig, Providers, RefreshOutcome, Refreshed, SsoError, chain};
 use crate::stop::Stop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// Persons that are asked about at once.
-pub const MAX_AT_ONCE: usize = 8;
 /// A provider that did not answer is asked again after this, or after its `refresh` if that is shorter.
 const RETRY: Duration = Duration::from_secs(60);
 /// Without any session: a new one wakes us.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+/// At a stop, for the answers that are under way: a provider may just have replaced a token.
+const LAST_ANSWERS: Duration = DEADLINE.saturating_add(Duration::from_secs(2));
 
 /// What became of what a provider said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub trait Listener: Send + Sync + 'static {
     fn hear(&self, said: Refreshed) -> impl Future<Output = Heard> + Send;
 }
 
-/// Runs until the stop.
+/// Runs until the stop. What was asked before it is heard.
 pub async fn run<L: Listener>(
     providers: Arc<Providers>,
     sessions: Arc<Sessions>,
@@ -42,8 +43,7 @@ pub async fn run<L: Listener>(
 ) {
     let mut asking = JoinSet::new();
     loop {
-        let now = Instant::now();
-        for (ticket, session) in sessions.due(now, MAX_AT_ONCE.saturating_sub(asking.len())) {
+        for (ticket, session) in due(&sessions).await {
             let question = Question {
                 providers: Arc::clone(&providers),
                 sessions: Arc::clone(&sessions),
@@ -52,12 +52,11 @@ pub async fn run<L: Listener>(
             };
             asking.spawn(question.ask(session));
         }
-        let next = sessions.next_due().unwrap_or(now + LONGEST_SLEEP);
-        let full = asking.len() >= MAX_AT_ONCE;
+        let next = sessions.next_due().unwrap_or_else(|| Instant::now() + LONGEST_SLEEP);
         tokio::select! {
-            () = stop.requested() => return,
-            () = tokio::time::sleep_until(next.into()), if !full => {}
-            () = sessions.changed.notified(), if !full => {}
+            () = stop.requested() => break,
+            () = tokio::time::sleep_until(next.into()) => {}
+            () = sessions.changed.notified() => {}
             Some(ended) = asking.join_next() => {
                 if let Err(error) = ended {
                     tracing::error!(reason = %error, "asking a provider again ended badly");
@@ -65,6 +64,20 @@ pub async fn run<L: Listener>(
             }
         }
     }
+    let answers = async { while asking.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_ANSWERS, answers).await.is_err() {
+        tracing::warn!(n = asking.len(), "providers did not answer before the stop");
+    }
+}
+
+/// Files are read.
+async fn due(sessions: &Arc<Sessions>) -> Vec<(Ticket, Session)> {
+    let sessions = Arc::clone(sessions);
+    let due = tokio::task::spawn_blocking(move || sessions.due(Instant::now())).await;
+    due.unwrap_or_else(|error| {
+        tracing::error!(reason = %error, "sessions could not be read");
+        Vec::new()
+    })
 }
 
 /// One person is being asked about.
@@ -77,47 +90,84 @@ struct Question<L> {
 
 impl<L: Listener> Question<L> {
     async fn ask(self, session: Session) {
-        let every = self
-            .providers
-            .configs()
-            .find(|config| config.name == session.provider)
-            .map_or(RETRY, |config| config.refresh);
-        let again = every.min(RETRY);
-        match self.providers.refresh(&session.provider, &session.subject, &session.refresh).await {
-            Ok(signed_in) => {
-                // First of all: the provider may have replaced the token, and takes the old one no more.
-                let refresh = signed_in.refresh.unwrap_or_else(|| session.refresh.clone());
-                let renewed = Session { refresh, ..session.clone() };
-                let due = Instant::now() + every;
-                match self.keep(move |sessions, ticket| sessions.renewed(ticket, &renewed, due)).await {
-                    Some(true) | None => {}
-                    Some(false) => return,
+        match self.answer(&session).await {
+            Some(wait) => self.sessions.later(&self.ticket, Instant::now() + wait),
+            None => drop(self.change(Sessions::end).await),
+        }
+    }
+
+    /// Asks, and says how long until this person is asked about again: `None` is never.
+    async fn answer(&self, session: &Session) -> Option<Duration> {
+        let mut people = self.providers.configs().filter(|config| config.is_for_people());
+        // By issuer, whatever name it has now: a token goes to nobody but who made it.
+        let Some(config) = people.find(|config| config.issuer == session.issuer) else {
+            tracing::warn!(issuer = %session.issuer, "a session is of a provider that is no longer configured");
+            let denied = RefreshOutcome::Denied("the provider is no longer configured".to_owned());
+            return self.told_last(session, denied, RETRY).await;
+        };
+        if !session.is_for(config) {
+            tracing::warn!(provider = %config.name, "a token is of another `client_id`; its person has to sign in again");
+            return None;
+        }
+        let retry = config.refresh.min(RETRY);
+        match self.providers.refresh(&config.name, &session.subject, &session.refresh).await {
+            Ok(answer) => {
+                // First of all: the provider has replaced the token, and takes the old one no more.
+                if let Some(refresh) = answer.refresh {
+                    let renewed = Session { refresh, ..session.clone() };
+                    let kept = self.change(move |sessions, ticket| sessions.renewed(ticket, &renewed)).await;
+                    if kept == Some(false) {
+                        return Some(retry);
+                    }
                 }
-                let heard = self.tell(&session, RefreshOutcome::Claims(Box::new(signed_in.claims))).await;
-                match heard {
-                    Heard::TakenUp => {}
-                    Heard::NothingLeft => self.end().await,
-                    Heard::NotNow => self.sessions.later(&self.ticket, Instant::now() + again),
+                match answer.claims {
+                    Ok(claims) => self.told(session, RefreshOutcome::Claims(Box::new(claims)), config).await,
+                    Err(error) => {
+                        silent(config, &error);
+                        // What is not believed is no better in a minute; keys that were not there may be.
+                        let passes = matches!(error, SsoError::Unreachable { .. } | SsoError::Resting { .. });
+                        Some(if passes { retry } else { config.refresh })
+                    }
                 }
             }
             // The person may have signed in meanwhile, which ends what was before.
             Err(error) if error.is_denied() && !self.sessions.is_current(&self.ticket) => {
                 tracing::debug!(reason = %error, "a session was denied that another has replaced");
+                Some(retry)
             }
             Err(error) if error.is_denied() => {
-                match self.tell(&session, RefreshOutcome::Denied(error.to_string())).await {
-                    Heard::TakenUp | Heard::NothingLeft => self.end().await,
-                    Heard::NotNow => self.sessions.later(&self.ticket, Instant::now() + again),
-                }
-            }
-            Err(SsoError::NoProvider(_)) => {
-                tracing::warn!(provider = %session.provider, "a session is of a provider that is no longer configured");
-                self.end().await;
+                self.told_last(session, RefreshOutcome::Denied(error.to_string()), retry).await
             }
             Err(error) => {
-                tracing::warn!(provider = %session.provider, reason = %super::chain(&error), "a person's groups could not be asked for again");
-                self.sessions.later(&self.ticket, Instant::now() + again);
+                silent(config, &error);
+                Some(retry)
             }
+        }
+    }
+
+    async fn told(
+        &self,
+        session: &Session,
+        outcome: RefreshOutcome,
+        config: &ProviderConfig,
+    ) -> Option<Duration> {
+        match self.tell(session, outcome).await {
+            Heard::TakenUp => Some(config.refresh),
+            Heard::NothingLeft => None,
+            Heard::NotNow => Some(config.refresh.min(RETRY)),
+        }
+    }
+
+    /// The same for what ends a session.
+    async fn told_last(
+        &self,
+        session: &Session,
+        outcome: RefreshOutcome,
+        retry: Duration,
+    ) -> Option<Duration> {
+        match self.tell(session, outcome).await {
+            Heard::TakenUp | Heard::NothingLeft => None,
+            Heard::NotNow => Some(retry),
         }
     }
 
@@ -126,12 +176,8 @@ impl<L: Listener> Question<L> {
         self.listener.hear(Refreshed { issuer, subject, outcome }).await
     }
 
-    async fn end(&self) {
-        self.keep(Sessions::end).await;
-    }
-
     /// Changes what is on disk; without an answer, that failed.
-    async fn keep(
+    async fn change(
         &self,
         change: impl FnOnce(&Sessions, &Ticket) -> anyhow::Result<bool> + Send + 'static,
     ) -> Option<bool> {
@@ -145,4 +191,9 @@ impl<L: Listener> Question<L> {
             }
         }
     }
+}
+
+/// The provider has said nothing of the person.
+fn silent(config: &ProviderConfig, error: &SsoError) {
+    tracing::warn!(provider = %config.name, reason = %chain(error), "a person's groups could not be asked for again");
 }

@@ -1,95 +1,51 @@
-//! Refresh tokens at rest: one sealed file per person, under a key of the state directory that no backup holds, and
-//! nothing of it in the journal. A copy of the store, of the journal or of a backup holds no token that can be used
-//! (S4), and a file under another person's name does not open.
+//! The sessions of people at their providers: a sealed file for each, and when each is to be asked about again.
 //!
 //! What is lost here costs a new sign-in, nothing more.
 
-use super::RefreshToken;
-use crate::clock;
-use crate::state_dir::{StateDir, make_private, open_private, sync_directory};
-use anyhow::{Context, Result, anyhow, ensure};
-use data_encoding::HEXLOWER;
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::digest::{Context as Digest, SHA256};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
-use std::path::PathBuf;
+use super::queue::{Name, Queue};
+use super::sealed::{ReadError, Sealed};
+use super::{ProviderConfig, RefreshToken};
+use crate::state_dir::StateDir;
+use anyhow::{Result, ensure};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use zeroize::{Zeroize, Zeroizing};
+
+pub use super::queue::Ticket;
 
 /// Persons whose tokens are kept.
 pub const MAX_SESSIONS: usize = 100_000;
-/// Bytes of one sealed file: a token and who it is of.
-pub const MAX_SESSION_BYTES: usize = 64 * 1024;
-const FOLDER: &str = "sso";
-const KEY: &str = "sso/seal.key";
-const SESSIONS: &str = "sso/sessions";
-/// What is sealed, so that the key opens nothing else.
-const PURPOSE: &[u8] = b"bulkhead sso session 1";
+/// A file that cannot be read is looked at again after this.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// One person's session at a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The provider's name in the configuration.
-    pub provider: String,
     /// The person's issuer.
     pub issuer: String,
+    /// For whom the token was made: it is shown to the provider in no other name.
+    pub client_id: String,
     /// The person.
     pub subject: String,
     /// To ask again with.
     pub refresh: RefreshToken,
 }
 
-/// A session that is being asked about. Stale as soon as the person signs in again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ticket {
-    name: String,
-    serial: u64,
-}
-
 /// All sessions.
+#[derive(Debug)]
 pub struct Sessions {
-    folder: PathBuf,
-    key: LessSafeKey,
-    index: Mutex<Index>,
+    /// Held while a file changes, so that what a file holds and whose tickets are stale change together. Taken before
+    /// the queue, and never by a task of the runtime: syncs take long.
+    files: Mutex<Sealed>,
+    queue: Mutex<Queue>,
     /// Told when there is a new session.
     pub(super) changed: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Index {
-    entries: BTreeMap<String, Entry>,
-    serial: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    serial: u64,
-    /// When to ask; `None` while it is being asked.
-    due: Option<Instant>,
-}
-
-/// What is in a file, once it is open.
-#[derive(Serialize, Deserialize)]
-struct Content {
-    provider: String,
-    issuer: String,
-    subject: String,
-    token: String,
-}
-
-impl Drop for Content {
-    fn drop(&mut self) {
-        self.token.zeroize();
-    }
-}
-
-impl std::fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sessions").field("folder", &self.folder).finish_non_exhaustive()
+impl Session {
+    /// Whether its token is one for us at this provider.
+    pub(super) fn is_for(&self, provider: &ProviderConfig) -> bool {
+        self.issuer == provider.issuer && Some(&self.client_id) == provider.client_id.as_ref()
     }
 }
 
@@ -99,25 +55,11 @@ impl Sessions {
     /// # Errors
     /// Key or folder cannot be made or read.
     pub fn open(state: &StateDir) -> Result<Self> {
-        make_private(&state.path(FOLDER))?;
-        make_private(&state.path(SESSIONS))?;
-        if !state.path(KEY).try_exists().context("cannot look for the sealing key")? {
-            state.write_new(KEY, clock::random()?.as_ref())?;
+        let (files, mut queue, now) = (Sealed::open(state)?, Queue::default(), Instant::now());
+        for name in files.names()?.into_iter().take(MAX_SESSIONS) {
+            queue.admit(name, now);
         }
-        let key = state.read(KEY)?;
-        let key = UnboundKey::new(&CHACHA20_POLY1305, &key)
-            .map_err(|_| anyhow!("{KEY} is not a key of 32 bytes"))?;
-        let folder = state.path(SESSIONS);
-        let (mut index, now) = (Index::default(), Instant::now());
-        for file in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-            let name = file.context("cannot read the sessions")?.file_name().to_string_lossy().into_owned();
-            // A temporary file of a write that was cut off is none of ours.
-            if is_name(&name) && index.entries.len() < MAX_SESSIONS {
-                index.admit(name, now);
-            }
-        }
-        let (key, index) = (LessSafeKey::new(key), Mutex::new(index));
-        Ok(Self { folder, key, index, changed: Notify::new() })
+        Ok(Self { files: Mutex::new(files), queue: Mutex::new(queue), changed: Notify::new() })
     }
 
     /// Keeps a session in place of an earlier one of the same person.
@@ -125,38 +67,33 @@ impl Sessions {
     /// # Errors
     /// There are [`MAX_SESSIONS`], or it cannot be written.
     pub fn keep(&self, session: &Session, due: Instant) -> Result<()> {
-        let name = name(&session.issuer, &session.subject);
-        let mut index = self.index();
-        let known = index.entries.contains_key(&name);
-        ensure!(
-            known || index.entries.len() < MAX_SESSIONS,
-            "{MAX_SESSIONS} sessions are kept already (MAX_SESSIONS)"
-        );
-        self.write(&name, session)?;
-        index.admit(name, due);
-        drop(index);
+        let name = Name::of(&session.issuer, &session.subject);
+        let mut files = self.files();
+        let room = self.queue().contains(&name) || self.queue().len() < MAX_SESSIONS;
+        ensure!(room, "{MAX_SESSIONS} sessions are kept already (MAX_SESSIONS)");
+        files.write(&name, session)?;
+        self.queue().admit(name, due);
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Takes up to `limit` sessions that are due. Each has to be given back with [`renewed`](Self::renewed),
-    /// [`later`](Self::later) or [`end`](Self::end). What cannot be opened is removed.
-    pub fn due(&self, now: Instant, limit: usize) -> Vec<(Ticket, Session)> {
-        let mut index = self.index();
-        let due =
-            index.entries.iter_mut().filter(|(_, entry)| entry.due.is_some_and(|due| due <= now)).take(limit);
-        let tickets = due.map(|(name, entry)| {
-            entry.due = None;
-            Ticket { name: name.clone(), serial: entry.serial }
-        });
+    /// Takes the sessions that are due, of each provider no more than its slots. Each has to be given back with
+    /// [`later`](Self::later) or [`end`](Self::end). What can never be opened is removed.
+    pub fn due(&self, now: Instant) -> Vec<(Ticket, Session)> {
+        let mut files = self.files();
+        let tickets = self.queue().take_due(now);
         let mut taken = Vec::new();
-        for ticket in tickets.collect::<Vec<_>>() {
-            match self.read(&ticket.name) {
+        for ticket in tickets {
+            match files.read(&ticket.name) {
                 Ok(session) => taken.push((ticket, session)),
-                Err(error) => {
-                    tracing::warn!(reason = %format!("{error:#}"), "a session cannot be opened; its person has to sign in again");
-                    index.entries.remove(&ticket.name);
-                    let _ = self.remove(&ticket.name);
+                Err(error @ ReadError::Disk(_)) => {
+                    tracing::error!(reason = %super::chain(&error), "a session is looked at again in a minute");
+                    self.queue().wait(&ticket, now + READ_AGAIN);
+                }
+                Err(error @ ReadError::Useless(_)) => {
+                    tracing::warn!(reason = %super::chain(&error), "a session is removed; its person has to sign in again");
+                    self.queue().remove(&ticket.name);
+                    let _ = files.remove(&ticket.name);
                 }
             }
         }
@@ -166,32 +103,31 @@ impl Sessions {
     /// When the next session is due.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        self.index().entries.values().filter_map(|entry| entry.due).min()
+        self.queue().next_due()
     }
 
-    /// Gives a session back, with the token that replaces its own. `false` if the person has signed in meanwhile:
-    /// nothing is changed then.
+    /// Keeps the token that replaces a session's own. `false` if the person has signed in meanwhile: nothing is
+    /// changed then.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub fn renewed(&self, ticket: &Ticket, session: &Session, due: Instant) -> Result<bool> {
-        let mut index = self.index();
-        let Some(entry) = index.held(ticket) else { return Ok(false) };
-        entry.due = Some(due);
-        self.write(&ticket.name, session)?;
+    /// It cannot be written. It is used all the same, and written later.
+    pub fn renewed(&self, ticket: &Ticket, session: &Session) -> Result<bool> {
+        let mut files = self.files();
+        if !self.is_current(ticket) {
+            return Ok(false);
+        }
+        files.replace(&ticket.name, session)?;
         Ok(true)
     }
 
-    /// Gives a session back unchanged.
+    /// Gives a session back, to be asked about again.
     pub fn later(&self, ticket: &Ticket, due: Instant) {
-        if let Some(entry) = self.index().held(ticket) {
-            entry.due = Some(due);
-        }
+        self.queue().wait(ticket, due);
     }
 
     /// Whether the person has not signed in since.
     pub fn is_current(&self, ticket: &Ticket) -> bool {
-        self.index().held(ticket).is_some()
+        self.queue().is_current(ticket)
     }
 
     /// Ends a session. `false` if the person has signed in meanwhile: nothing is changed then.
@@ -199,105 +135,31 @@ impl Sessions {
     /// # Errors
     /// The file cannot be removed.
     pub fn end(&self, ticket: &Ticket) -> Result<bool> {
-        let mut index = self.index();
-        if index.held(ticket).is_none() {
+        let mut files = self.files();
+        if !self.is_current(ticket) {
             return Ok(false);
         }
-        index.entries.remove(&ticket.name);
-        self.remove(&ticket.name)?;
+        self.queue().remove(&ticket.name);
+        files.remove(&ticket.name)?;
         Ok(true)
     }
 
-    fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    fn files(&self) -> MutexGuard<'_, Sealed> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, name: &str, session: &Session) -> Result<()> {
-        let content = Content {
-            provider: session.provider.clone(),
-            issuer: session.issuer.clone(),
-            subject: session.subject.clone(),
-            token: session.refresh.secret().to_owned(),
-        };
-        let mut sealed = Zeroizing::new(serde_json::to_vec(&content).context("cannot write a session")?);
-        ensure!(sealed.len() + 64 <= MAX_SESSION_BYTES, "a session is longer than {MAX_SESSION_BYTES} bytes");
-        // Random nonces of 96 bits under one key: safe for 2^32 of them (NIST SP 800-38D, section 8.3), which is a
-        // refresh of every session each hour for five years.
-        let mut nonce = [0; NONCE_LEN];
-        nonce.copy_from_slice(&clock::random()?[..NONCE_LEN]);
-        self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound_to(name), &mut *sealed)
-            .map_err(|_| anyhow!("cannot seal a session"))?;
-        let path = self.folder.join(name);
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder).context("cannot write a session")?;
-        file.write_all(&nonce).and_then(|()| file.write_all(&sealed)).context("cannot write a session")?;
-        file.as_file().sync_all().context("cannot sync a session")?;
-        file.persist(path).map_err(|error| error.error).context("cannot name a session")?;
-        sync_directory(&self.folder)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn read(&self, name: &str) -> Result<Session> {
-        let mut sealed = Zeroizing::new(Vec::new());
-        open_private(&self.folder.join(name))?.take(MAX_SESSION_BYTES as u64).read_to_end(&mut sealed)?;
-        let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN).context("it is too short")?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| anyhow!("it is too short"))?;
-        let opened = self.key.open_in_place(nonce, bound_to(name), sealed);
-        let mut content: Content = serde_json::from_slice(opened.map_err(|_| anyhow!("it does not open"))?)?;
-        Ok(Session {
-            provider: std::mem::take(&mut content.provider),
-            issuer: std::mem::take(&mut content.issuer),
-            subject: std::mem::take(&mut content.subject),
-            refresh: RefreshToken::new(std::mem::take(&mut content.token)),
-        })
-    }
-
-    fn remove(&self, name: &str) -> Result<()> {
-        match std::fs::remove_file(self.folder.join(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).context("cannot remove a session")
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-}
-
-impl Index {
-    fn admit(&mut self, name: String, due: Instant) {
-        self.serial += 1;
-        self.entries.insert(name, Entry { serial: self.serial, due: Some(due) });
-    }
-
-    /// The entry that a ticket is of, unless the person has signed in since.
-    fn held(&mut self, ticket: &Ticket) -> Option<&mut Entry> {
-        self.entries.get_mut(&ticket.name).filter(|entry| entry.serial == ticket.serial)
-    }
-}
-
-/// A file's name tells nobody who the person is.
-fn name(issuer: &str, subject: &str) -> String {
-    let mut digest = Digest::new(&SHA256);
-    // With its length: no two persons are the same bytes.
-    digest.update(&(issuer.len() as u64).to_be_bytes());
-    digest.update(issuer.as_bytes());
-    digest.update(subject.as_bytes());
-    HEXLOWER.encode(digest.finish().as_ref())
-}
-
-fn is_name(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn bound_to(name: &str) -> Aad<Vec<u8>> {
-    Aad::from([PURPOSE, name.as_bytes()].concat())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::sealed::{FOLDER, KEY, SESSIONS};
     use super::*;
     use std::os::unix::fs::MetadataExt;
-    use std::path::Path;
-    use std::time::Duration;
+    use std::path::{Path, PathBuf};
 
     const SECRET: &str = "refresh-token-canary";
 
@@ -309,8 +171,8 @@ mod tests {
 
     fn session(subject: &str, token: &str) -> Session {
         Session {
-            provider: "acme".into(),
             issuer: "https://idp.example".into(),
+            client_id: "bulkhead".into(),
             subject: subject.into(),
             refresh: RefreshToken::new(token.into()),
         }
@@ -340,7 +202,7 @@ mod tests {
         for path in [&kept[0], &state.path(KEY)] {
             assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o777, 0o600);
         }
-        let due = Sessions::open(&state).unwrap().due(Instant::now(), 10);
+        let due = Sessions::open(&state).unwrap().due(Instant::now());
         assert_eq!(due.iter().map(|(_, session)| session).collect::<Vec<_>>(), [&ada]);
         assert!(!format!("{ada:?}").contains(SECRET));
     }
@@ -357,7 +219,7 @@ mod tests {
             let (_parent, state) = scene();
             let sessions = Sessions::open(&state).unwrap();
             sessions.keep(&session("ada", SECRET), Instant::now()).unwrap();
-            let victim = state.path(SESSIONS).join(name("https://idp.example", "ada"));
+            let victim = state.path(SESSIONS).join(Name::of("https://idp.example", "ada").to_string());
             match attack {
                 "flip" => {
                     let mut bytes = std::fs::read(&victim).unwrap();
@@ -365,14 +227,14 @@ mod tests {
                     std::fs::write(&victim, bytes).unwrap();
                 }
                 "swap" => {
-                    let other = state.path(SESSIONS).join(name("https://idp.example", "eve"));
+                    let other = state.path(SESSIONS).join(Name::of("https://idp.example", "eve").to_string());
                     std::fs::rename(&victim, other).unwrap();
                 }
                 "short" => std::fs::write(&victim, b"x").unwrap(),
                 _ => std::fs::write(state.path(KEY), [7; 32]).unwrap(),
             }
             let sessions = Sessions::open(&state).unwrap();
-            assert_eq!(sessions.due(Instant::now(), 10), [], "{attack}");
+            assert_eq!(sessions.due(Instant::now()), [], "{attack}");
             assert_eq!(files(&state), Vec::<PathBuf>::new(), "{attack}: of no use to anyone, so removed");
         }
     }
@@ -382,17 +244,19 @@ mod tests {
         let (_parent, state) = scene();
         let (sessions, now) = (Sessions::open(&state).unwrap(), Instant::now());
         sessions.keep(&session("ada", "old"), now).unwrap();
-        let (ticket, _) = sessions.due(now, 10).remove(0);
-        assert_eq!(sessions.due(now, 10), [], "it is asked about once");
+        let (ticket, _) = sessions.due(now).remove(0);
+        assert_eq!(sessions.due(now), [], "it is asked about once");
         sessions.keep(&session("ada", "new"), now).unwrap();
         assert!(!sessions.end(&ticket).unwrap());
-        assert!(!sessions.renewed(&ticket, &session("ada", "rotated"), now).unwrap());
-        let (ticket, kept) = sessions.due(now, 10).remove(0);
+        assert!(!sessions.renewed(&ticket, &session("ada", "rotated")).unwrap());
+        sessions.later(&ticket, now + READ_AGAIN);
+        let (ticket, kept) = sessions.due(now).remove(0);
         assert_eq!(kept.refresh.secret(), "new");
         let soon = now + Duration::from_secs(5);
-        assert!(sessions.renewed(&ticket, &session("ada", "rotated"), soon).unwrap());
-        assert_eq!((sessions.next_due(), sessions.due(now, 10).len()), (Some(soon), 0));
-        assert_eq!(sessions.due(soon, 10)[0].1.refresh.secret(), "rotated");
+        assert!(sessions.renewed(&ticket, &session("ada", "rotated")).unwrap());
+        sessions.later(&ticket, soon);
+        assert_eq!((sessions.next_due(), sessions.due(now).len()), (Some(soon), 0));
+        assert_eq!(sessions.due(soon)[0].1.refresh.secret(), "rotated");
         assert!(sessions.end(&ticket).unwrap());
         assert_eq!(files(&state), Vec::<PathBuf>::new());
     }
@@ -404,13 +268,62 @@ mod tests {
         for subject in ["ada", "bob"] {
             sessions.keep(&session(subject, subject), now).unwrap();
         }
-        let due = sessions.due(now, 10);
+        let due = sessions.due(now);
         let (ada, _) = due.iter().find(|(_, session)| session.subject == "ada").unwrap();
         assert!(sessions.is_current(ada) && sessions.end(ada).unwrap());
         assert!(!sessions.is_current(ada) && !sessions.end(ada).unwrap());
         drop(sessions);
-        let left = Sessions::open(&state).unwrap().due(Instant::now(), 10);
+        let left = Sessions::open(&state).unwrap().due(Instant::now());
         assert_eq!(left.iter().map(|(_, session)| session.subject.as_str()).collect::<Vec<_>>(), ["bob"]);
-        assert_ne!(name("a", "bc"), name("ab", "c"));
+        assert_ne!(Name::of("a", "bc").person, Name::of("ab", "c").person);
+    }
+
+    /// The folder of the sessions is replaced by a file: nothing in it can be read or written, whoever asks.
+    fn without_disk<T>(state: &StateDir, act: impl FnOnce() -> T) -> T {
+        let (folder, aside) = (state.path(SESSIONS), state.path("aside"));
+        std::fs::rename(&folder, &aside).unwrap();
+        std::fs::write(&folder, b"").unwrap();
+        let done = act();
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::rename(&aside, &folder).unwrap();
+        done
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_now_is_read_later() {
+        let (_parent, state) = scene();
+        let (sessions, now) = (Sessions::open(&state).unwrap(), Instant::now());
+        let ada = session("ada", SECRET);
+        sessions.keep(&ada, now).unwrap();
+        without_disk(&state, || assert_eq!(sessions.due(now), []));
+        assert_eq!(files(&state).len(), 1, "it is not removed");
+        assert_eq!(sessions.next_due(), Some(now + READ_AGAIN));
+        assert_eq!(sessions.due(now + READ_AGAIN)[0].1, ada);
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_written_now_is_used_and_written_later() {
+        let (_parent, state) = scene();
+        let (sessions, now) = (Sessions::open(&state).unwrap(), Instant::now());
+        sessions.keep(&session("ada", "old"), now).unwrap();
+        let rotated = session("ada", "rotated");
+        let (ticket, _) = sessions.due(now).remove(0);
+        let ticket = without_disk(&state, || {
+            sessions.renewed(&ticket, &rotated).unwrap_err();
+            sessions.later(&ticket, now);
+            let (ticket, used) = sessions.due(now).remove(0);
+            assert_eq!(used, rotated, "the old one is worth nothing any more");
+            ticket
+        });
+        assert_eq!(Sessions::open(&state).unwrap().due(Instant::now())[0].1.refresh.secret(), "old");
+        sessions.later(&ticket, now);
+        let (ticket, _) = sessions.due(now).remove(0);
+        assert_eq!(
+            Sessions::open(&state).unwrap().due(Instant::now())[0].1,
+            rotated,
+            "now it is on the disk"
+        );
+        assert!(sessions.end(&ticket).unwrap());
+        assert_eq!(files(&state), Vec::<PathBuf>::new());
     }
 }

@@ -29,6 +29,9 @@ pub struct WebCertificate {
     current: ArcSwap<CertifiedKey>,
 }
 
+/// Inode, size and time of change of the two files.
+type Stamps = [Option<(u64, u64, i64, i64)>; 2];
+
 impl WebCertificate {
     /// Reads the pair.
     ///
@@ -75,17 +78,20 @@ impl WebCertificate {
                 asked = asked => asked,
                 () = tokio::time::sleep(CERTIFICATE_LOOK) => false,
             };
-            let now = self.stamps();
-            if asked || now != seen {
-                seen = now;
-                self.reload();
-            }
+            self.look(asked, &mut seen);
         }
     }
 
-    fn reload(&self) {
+    /// Reads files that are not as they were `seen` when they were read. Those that could not be read, perhaps
+    /// because only one of the two was there, are looked at again.
+    fn look(&self, asked: bool, seen: &mut Stamps) {
+        let now = self.stamps();
+        if !asked && now == *seen {
+            return;
+        }
         match read(&self.certificate, &self.key) {
             Ok(next) => {
+                *seen = now;
                 self.current.store(Arc::new(next));
                 tracing::info!("the certificate of the pages was taken up anew");
             }
@@ -96,7 +102,7 @@ impl WebCertificate {
     }
 
     /// What changes when a file is replaced or written.
-    fn stamps(&self) -> [Option<(u64, u64, i64, i64)>; 2] {
+    fn stamps(&self) -> Stamps {
         [&self.certificate, &self.key].map(|path| {
             let found = std::fs::metadata(path).ok()?;
             Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
@@ -162,6 +168,10 @@ mod tests {
         paths
     }
 
+    fn shown(web: &WebCertificate) -> Vec<CertificateDer<'static>> {
+        web.current.load().cert.clone()
+    }
+
     #[test]
     fn a_pair_that_does_not_fit_is_refused_whole() {
         let place = tempfile::tempdir().unwrap();
@@ -183,16 +193,36 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (certificate, key) = write(place.path(), &pair(1));
         let web = WebCertificate::load(&certificate, &key).unwrap();
-        let shown = |web: &WebCertificate| web.current.load().cert.clone();
-        let first = shown(&web);
+        let (first, mut seen) = (shown(&web), web.stamps());
         write(place.path(), &(pair(2).0, "damaged".to_owned()));
-        web.reload();
+        web.look(false, &mut seen);
         assert_eq!(shown(&web), first);
-        let before = web.stamps();
         std::fs::remove_file(&key).unwrap();
-        assert_ne!(web.stamps(), before);
+        web.look(false, &mut seen);
+        assert_eq!(shown(&web), first);
         write(place.path(), &pair(2));
-        web.reload();
+        web.look(false, &mut seen);
+        assert_ne!(shown(&web), first);
+        let second = web.current.load_full();
+        web.look(false, &mut seen);
+        assert!(Arc::ptr_eq(&second, &web.current.load_full()), "it is read once");
+    }
+
+    #[test]
+    fn files_that_could_not_be_read_once_are_tried_again() {
+        let place = tempfile::tempdir().unwrap();
+        let (certificate, key) = write(place.path(), &pair(1));
+        let web = WebCertificate::load(&certificate, &key).unwrap();
+        let (first, mut seen) = (shown(&web), web.stamps());
+        let (new_certificate, new_key) = pair(2);
+        write(place.path(), &(new_certificate, "x".repeat(new_key.len())));
+        let stamp = std::fs::metadata(&key).unwrap().modified().unwrap();
+        web.look(false, &mut seen);
+        assert_eq!(shown(&web), first);
+        // Readable now, which no stamp tells.
+        std::fs::write(&key, new_key).unwrap();
+        std::fs::File::options().write(true).open(&key).unwrap().set_modified(stamp).unwrap();
+        web.look(false, &mut seen);
         assert_ne!(shown(&web), first);
     }
 }

@@ -1,6 +1,7 @@
 //! The pages' routes, in the order in which a browser comes by them.
 
 use crate::api::Transport;
+use crate::rarely::Rarely;
 use crate::web::browsers::{Browsers, Ended};
 use crate::web::cookie::Cookie;
 use crate::web::limits::{MAX_CALLBACK_BYTES, MAX_FORM_BYTES};
@@ -35,6 +36,7 @@ struct Inner {
     sign_ins: Arc<dyn SignIns>,
     relying_party: Arc<dyn RelyingParty>,
     browsers: Mutex<Browsers>,
+    warned: Rarely,
 }
 
 type Shown = Result<Response, Trouble>;
@@ -48,6 +50,7 @@ impl Web {
             sign_ins,
             relying_party,
             browsers: Mutex::default(),
+            warned: Rarely::default(),
         }))
     }
 
@@ -74,6 +77,23 @@ impl Web {
     fn browsers(&self) -> MutexGuard<'_, Browsers> {
         self.0.browsers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Logs what an administrator may have to act on; people see less.
+    fn reported(&self, provider: &str, fault: SsoFault) -> Trouble {
+        let reason = pages::shown(&fault.to_string());
+        match fault {
+            // Only a provider that is configured comes this far.
+            SsoFault::Unreachable(_) | SsoFault::Invalid(_)
+                if self.0.warned.may_tell(provider, Instant::now()) =>
+            {
+                tracing::warn!(provider = %pages::shown(provider), %reason, "a sign-in at a provider failed");
+            }
+            SsoFault::Unreachable(_) | SsoFault::Invalid(_) | SsoFault::Unknown | SsoFault::Refused(_) => {
+                tracing::debug!(provider = %pages::shown(provider), %reason, "a sign-in at a provider ended");
+            }
+        }
+        fault.into()
+    }
 }
 
 /// The address that a request came from.
@@ -84,7 +104,7 @@ impl<S: Sync> FromRequestParts<S> for Source {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Trouble> {
         match parts.extensions.get::<Transport>() {
-            Some(Transport::Network(from)) => Ok(Self(from.ip())),
+            Some(Transport::Network(from)) => Ok(Self(from.ip().to_canonical())),
             Some(Transport::LocalRoot { .. }) | None => Err(Trouble::Malformed),
         }
     }
@@ -150,11 +170,11 @@ async fn sign_in(
     web.browsers().code(&cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
     let redirect_uri = format!("{}{provider}", web.0.redirect_uri);
     let attempt = web.0.relying_party.authorize(&provider, &redirect_uri).await;
-    let attempt = attempt.map_err(|fault| reported(&provider, fault))?;
+    let attempt = attempt.map_err(|fault| web.reported(&provider, fault))?;
     let url = attempt.url().to_owned();
     if !url.starts_with("https://") {
         let fault = SsoFault::Invalid("its authorization endpoint is not at an https address".to_owned());
-        return Err(reported(&provider, fault));
+        return Err(web.reported(&provider, fault));
     }
     let refresh = HeaderValue::from_str(&format!("0;url={url}")).map_err(|_| Trouble::NotVouched(None))?;
     if !web.browsers().depart(&cookie.key(), attempt, Instant::now()) {
@@ -196,7 +216,7 @@ async fn callback(
     if provider != attempt.provider() {
         return Err(Trouble::NotYours);
     }
-    let person = attempt.finish(callback).await.map_err(|fault| reported(&provider, fault))?;
+    let person = attempt.finish(callback).await.map_err(|fault| web.reported(&provider, fault))?;
     let fresh = Cookie::new()?;
     if !web.browsers().sign_in(&cookie.key(), fresh.key(), person, Instant::now()) {
         return Err(Trouble::Over);
@@ -237,19 +257,23 @@ async fn confirm(
     let Ok(Form(ConfirmForm { form, answer })) = form else { return Err(Trouble::Malformed) };
     given(&cookie, &headers, CONFIRM, &form)?;
     let (code, person) = web.browsers().decide(&cookie.key(), Instant::now()).ok_or(Trouble::Over)?;
-    let (ended, page) = match answer {
-        Word::Confirm => {
-            let outcome = web.0.sign_ins.confirm(&code, &person.claims, source).await?;
-            web.0.relying_party.keep(&person).await;
-            (Ended::Done(outcome), "/done")
-        }
-        Word::Refuse => {
-            web.0.sign_ins.refuse(&code, source).await?;
-            (Ended::Refused, "/refused")
-        }
-    };
-    web.browsers().end(&cookie.key(), ended, Instant::now());
-    Ok(Redirect::to(page).into_response())
+    // A task of its own: a word that was given counts whole, also of a browser that hangs up now.
+    let doing = tokio::spawn(async move {
+        let (ended, page) = match answer {
+            Word::Confirm => {
+                let outcome = web.0.sign_ins.confirm(&code, &person.claims, source).await?;
+                web.0.relying_party.keep(&person).await;
+                (Ended::Done(outcome), "/done")
+            }
+            Word::Refuse => {
+                web.0.sign_ins.refuse(&code, source).await?;
+                (Ended::Refused, "/refused")
+            }
+        };
+        web.browsers().end(&cookie.key(), ended, Instant::now());
+        Ok(Redirect::to(page).into_response())
+    });
+    doing.await.unwrap_or(Err(Trouble::Unavailable("The coordinator")))
 }
 
 /// Says how it ended.
@@ -267,20 +291,6 @@ fn given(cookie: &Cookie, headers: &HeaderMap, name: &str, token: &str) -> Resul
     // Browsers that know this header cannot be made to send another (Fetch Metadata, section 2.3).
     let elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin");
     if elsewhere || !cookie.is_form(name, token) { Err(Trouble::NotYours) } else { Ok(()) }
-}
-
-/// Logs what an administrator may have to act on; people see less.
-fn reported(provider: &str, fault: SsoFault) -> Trouble {
-    let reason = pages::shown(&fault.to_string());
-    match fault {
-        SsoFault::Unreachable(_) | SsoFault::Invalid(_) => {
-            tracing::warn!(provider = %pages::shown(provider), %reason, "a sign-in at a provider failed");
-        }
-        SsoFault::Unknown | SsoFault::Refused(_) => {
-            tracing::debug!(provider = %pages::shown(provider), %reason, "a sign-in at a provider ended");
-        }
-    }
-    fault.into()
 }
 
 fn with_cookie(mut response: Response, cookie: &Cookie) -> Response {

@@ -2,23 +2,12 @@
 
 use super::provider::{Provider, REDIRECT, refuse};
 use super::sign_in;
-use crate::sso::claims::ClaimsError;
 use crate::sso::oidc::Callback;
-use crate::sso::refresher::{self, Heard, Listener};
-use crate::sso::sessions::{Session, Sessions};
-use crate::sso::{Providers, RefreshOutcome, RefreshToken, Refreshed, SsoError};
-use crate::state_dir::StateDir;
-use crate::stop::stop;
+use crate::sso::{Providers, SsoError};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::json;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
-
-/// A test that waits for an event fails after this.
-const PATIENCE: Duration = Duration::from_secs(20);
+use std::time::Duration;
 
 #[tokio::test]
 async fn d4_a_code_of_one_provider_is_not_sent_to_another() {
@@ -178,7 +167,7 @@ async fn a_refresh_tells_a_denial_from_silence() {
     let token = sign_in(&provider, &providers).await.unwrap().refresh.unwrap();
     provider.behaviour().person["groups"] = json!([]);
     let renewed = providers.refresh("acme", "u-123", &token).await.unwrap();
-    assert!(renewed.claims.groups.is_empty());
+    assert!(renewed.claims.unwrap().groups.is_empty());
     let used = providers.refresh("acme", "u-123", &token).await.unwrap_err();
     assert!(used.is_denied(), "{used}");
 
@@ -195,90 +184,58 @@ async fn a_refresh_tells_a_denial_from_silence() {
             Box::new(move |path, _| (path == "/token").then(|| (reply, "<html>").into_response()));
         assert!(!providers.refresh("acme", "u-123", &next).await.unwrap_err().is_denied());
     }
+    for status in
+        [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE]
+    {
+        let denial = json!({ "error": "access_denied" });
+        provider.behaviour().reply = Box::new(move |path, _| {
+            (path == "/token").then(|| (status, axum::Json(&denial)).into_response())
+        });
+        let failed = providers.refresh("acme", "u-123", &next).await.unwrap_err();
+        assert!(matches!(failed, SsoError::Unreachable { .. }), "a gateway knows nobody: {failed}");
+    }
     provider.behaviour().reply = Box::new(|_, _| None);
     provider.behaviour().person["sub"] = "u-456".into();
-    let other = providers.refresh("acme", "u-123", &next).await.unwrap_err();
+    let other = providers.refresh("acme", "u-123", &next).await.unwrap().claims.unwrap_err();
     assert!(matches!(other, SsoError::Token(_)), "another person's answer is not a denial either: {other}");
 }
 
-/// Passes on what it hears, and does not take up the first denial.
-struct Ear {
-    tell: mpsc::Sender<Refreshed>,
-    deaf_to_denials: AtomicBool,
-}
-
-impl Listener for Ear {
-    async fn hear(&self, said: Refreshed) -> Heard {
-        let denied = matches!(said.outcome, RefreshOutcome::Denied(_));
-        self.tell.send(said).await.unwrap();
-        if denied && self.deaf_to_denials.swap(false, Ordering::Relaxed) {
-            return Heard::NotNow;
-        }
-        Heard::TakenUp
-    }
-}
-
 #[tokio::test]
-async fn the_refresher_tells_what_changed_and_ends_what_is_denied() {
-    let provider = Provider::start().await;
-    let config =
-        crate::sso::ProviderConfig { refresh: Duration::from_millis(100), ..provider.config("acme") };
-    let providers = Arc::new(Providers::load(&[config]).unwrap());
-    let ada = sign_in(&provider, &providers).await.unwrap();
-    let state = StateDir::create(&provider.folder().join("state")).unwrap();
-    let sessions = Arc::new(Sessions::open(&state).unwrap());
-    let session = |token: RefreshToken| Session {
-        provider: "acme".into(),
-        issuer: provider.issuer.clone(),
-        subject: "u-123".into(),
-        refresh: token,
-    };
-    let (tell, mut told) = mpsc::channel(4);
-    let (stopper, stop) = stop();
-    let listener = Arc::new(Ear { tell, deaf_to_denials: AtomicBool::new(true) });
-    let running = tokio::spawn(refresher::run(Arc::clone(&providers), Arc::clone(&sessions), listener, stop));
-    sessions.keep(&session(ada.refresh.unwrap()), Instant::now()).unwrap();
-    let mut hear = async || tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
-
-    let first = hear().await;
-    assert_eq!((first.issuer.as_str(), first.subject.as_str()), (provider.issuer.as_str(), "u-123"));
-    assert_eq!(first.outcome, RefreshOutcome::Claims(Box::new(ada.claims)));
-    provider.behaviour().person["groups"] = json!([]);
-    // The rotated token works, again and again.
-    let mut outcome = hear().await.outcome;
-    while matches!(&outcome, RefreshOutcome::Claims(claims) if !claims.groups.is_empty()) {
-        outcome = hear().await.outcome;
-    }
-    assert!(matches!(outcome, RefreshOutcome::Claims(_)));
-    provider.behaviour().refresh.clear();
-    // The first denial is not taken up, so it is not lost: it is said again.
-    for _ in 0..2 {
-        outcome = hear().await.outcome;
-        while !matches!(outcome, RefreshOutcome::Denied(_)) {
-            outcome = hear().await.outcome;
-        }
-    }
-    let files = || std::fs::read_dir(state.path("sso/sessions")).unwrap().count();
-    let deadline = Instant::now() + PATIENCE;
-    while files() > 0 {
-        assert!(Instant::now() < deadline, "nobody is asked about any more");
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(sessions.next_due(), None);
-    stopper.stop();
-    tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn a_refresh_whose_groups_are_not_understood_changes_nothing() {
+async fn a_refresh_that_is_not_believed_changes_nothing_and_costs_no_token() {
     let provider = Provider::start().await;
     let providers = provider.providers();
-    let token = sign_in(&provider, &providers).await.unwrap().refresh.unwrap();
-    provider.behaviour().person["groups"] = json!({ "too": "many" });
-    let refused = providers.refresh("acme", "u-123", &token).await.unwrap_err();
-    assert!(
-        matches!(refused, SsoError::Claims { source: ClaimsError::Groups(_), .. }) && !refused.is_denied()
-    );
+    let mut token = sign_in(&provider, &providers).await.unwrap().refresh.unwrap();
+    let honest = provider.behaviour().person.clone();
+    let mut refresh = async || {
+        let answer = providers.refresh("acme", "u-123", &token).await.unwrap();
+        token = answer.refresh.unwrap();
+        answer.claims
+    };
+    for (name, value) in [
+        ("groups", json!({ "too": "many" })),
+        ("sub", json!("u-456")),
+        ("iat", json!(super::provider::now() + 3600)),
+    ] {
+        provider.behaviour().person[name] = value;
+        let refused = refresh().await.unwrap_err();
+        assert!(!refused.is_denied(), "{name}: {refused}");
+        provider.behaviour().person = honest.clone();
+    }
+    // An answer without an ID token is one (OpenID Connect Core 1.0, section 12.2).
+    provider.behaviour().with_id_token = false;
+    assert!(matches!(refresh().await, Err(SsoError::Misconfigured { .. })));
+    provider.behaviour().with_id_token = true;
+    assert_eq!(refresh().await.unwrap().subject, "u-123");
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_kept_only_where_it_was_asked_for() {
+    let provider = Provider::start().await;
+    let config = crate::sso::ProviderConfig { scopes: vec!["groups".to_owned()], ..provider.config("acme") };
+    let providers = Providers::load(&[config]).unwrap();
+    let attempt = providers.device_begin("acme").await.unwrap();
+    let ada = providers.device_wait(attempt).await.unwrap();
+    assert_eq!(ada.refresh, None, "the provider gave one; it ends with the person's session there");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod flows;
 mod keys;
 mod network;
 mod provider;
+mod refreshed;
 mod tokens;
 
 use super::{Providers, SignedIn, SsoError};

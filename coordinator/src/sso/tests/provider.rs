@@ -49,6 +49,8 @@ pub(super) struct Behaviour {
     pub(super) person: Value,
     /// Refresh tokens that are good.
     pub(super) refresh: Vec<String>,
+    /// Whether there is an ID token in its answers.
+    pub(super) with_id_token: bool,
     /// How the client has to show itself.
     pub(super) client: &'static str,
     /// How often each path was asked.
@@ -167,6 +169,7 @@ impl Behaviour {
             reply: Box::new(|_, _| None),
             person: json!({ "sub": "u-123", "name": "Ada", "groups": ["engineering"] }),
             refresh: Vec::new(),
+            with_id_token: true,
             client: "basic",
             asked: BTreeMap::new(),
             key,
@@ -239,10 +242,12 @@ impl Behaviour {
         let refresh = format!("refresh-{}", self.asked["/token"]);
         self.refresh.push(refresh.clone());
         let token = (self.mint)(&self.key, self.claims(CLIENT, nonce.as_deref()));
-        let answer = json!({
-            "access_token": "access", "token_type": "Bearer", "expires_in": 60, "id_token": token,
-            "refresh_token": refresh,
+        let mut answer = json!({
+            "access_token": "access", "token_type": "Bearer", "expires_in": 60, "refresh_token": refresh,
         });
+        if self.with_id_token {
+            answer["id_token"] = token.into();
+        }
         Ok(Json(answer).into_response())
     }
 }

@@ -99,6 +99,16 @@ impl Deeds {
     pub(super) fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
+
+    /// Until something that begins like this was done.
+    pub(super) async fn done(&self, what: &str) {
+        let waiting = async {
+            while !self.all().iter().any(|deed| deed.starts_with(what)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    }
 }
 
 struct Engine(Script, Deeds);
@@ -134,7 +144,11 @@ impl SignIns for Engine {
         source: IpAddr,
     ) -> Answer<'a, Result<SignInOutcome, Refusal>> {
         self.1.note(format!("confirmed by {} from {source}", claims.subject));
-        Box::pin(async { self.known(code).map(|()| self.0.outcome.clone()) })
+        Box::pin(async {
+            // The journal is synced before there is an answer.
+            tokio::task::yield_now().await;
+            self.known(code).map(|()| self.0.outcome.clone())
+        })
     }
 
     fn refuse<'a>(&'a self, code: &'a str, _: IpAddr) -> Answer<'a, Result<(), Refusal>> {

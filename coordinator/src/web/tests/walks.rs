@@ -37,6 +37,21 @@ async fn a_person_adds_a_device() {
 }
 
 #[tokio::test]
+async fn the_word_of_a_person_whose_browser_hangs_up_counts_whole() {
+    let (router, deeds) = pages(script());
+    let mut browser = Browser::new(&router);
+    browser.address = "::ffff:198.51.100.9".parse().unwrap();
+    let form = format!("form={}&answer=confirm", browser.sign_in().await.form());
+    tokio::select! {
+        biased;
+        () = deeds.done("confirmed by u-1 from 198.51.100.9") => {}
+        _ = browser.post("/confirm", &form) => panic!("answered before it was done"),
+    }
+    deeds.done("kept u-1").await;
+    assert_eq!(browser.get("/done").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_person_logs_in() {
     let (question, last, _) = walk(login(), "confirm").await;
     check("confirm-login", &question);
