@@ -14,7 +14,7 @@ use crate::registry::{Certified, NodeRecord, Subject};
 use crate::revoke::{MAX_REMARK_BYTES, Stride};
 use crate::rules::{Grant, PERSON_CERTIFICATE_LIFETIME};
 use crate::seal::fits;
-use crate::state::{ReplayError, State};
+use crate::state::{ReplayError, State, contradiction};
 use bulkhead_identity::certificate::Serial;
 use bulkhead_identity::{Labels, NodeName, Now, Seal, Timestamp};
 use minicbor::bytes::ByteArray;
@@ -83,17 +83,24 @@ impl State {
 
     pub(crate) fn refresh_person(
         &mut self,
-        person: &Person,
-        name: &str,
+        (person, name): (&Person, &str),
         session_until: Option<Timestamp>,
-        administrator: Option<AdminRole>,
+        not_prolonged: &[NodeName],
+        time: Timestamp,
     ) {
-        for owner in self.nodes.values_mut().filter_map(|node| node.owner.as_mut()) {
-            if owner.person == *person {
-                owner.name = name.to_owned();
-                owner.session_until = session_until.unwrap_or(owner.session_until);
-            }
+        for node in self.nodes.values_mut() {
+            let Some(owner) = node.owner.as_mut().filter(|owner| owner.person == *person) else { continue };
+            owner.name = name.to_owned();
+            owner.session_until = match session_until {
+                None => owner.session_until.min(time),
+                Some(_) if not_prolonged.contains(&node.name) => owner.session_until,
+                Some(until) => until,
+            };
         }
+    }
+
+    /// A person's administrator keys permit this much from now on.
+    pub(crate) fn follow_administrator(&mut self, person: &Person, administrator: Option<AdminRole>) {
         let theirs = |key: &crate::ApiKey| key.person.as_ref() == Some(person);
         match administrator {
             None => self.api_keys.retain(|_, key| !theirs(key)),
@@ -101,6 +108,25 @@ impl State {
                 self.api_keys.values_mut().filter(|key| theirs(key)).for_each(|key| key.role = role);
             }
         }
+    }
+
+    /// Returns the certificate as it was. Nothing that is issued on its account lasts longer than it does now.
+    pub(crate) fn end_node_session(
+        &mut self,
+        name: &NodeName,
+        labels: &Labels,
+        time: Timestamp,
+    ) -> Result<Certified, ReplayError> {
+        let node = self.active_mut(name)?;
+        let Some(owner) = node.owner.as_mut() else {
+            return contradiction(format!("node {name} is nobody's"));
+        };
+        owner.session_until = owner.session_until.min(time);
+        owner.granted = Labels::default();
+        node.labels.clone_from(labels);
+        let ended = node.certificate.clone();
+        node.certificate.not_after = ended.not_after.min(time);
+        Ok(ended)
     }
 
     pub(crate) fn deny_person(&mut self, person: &Person, time: Timestamp) {
@@ -200,20 +226,54 @@ impl Coordinator {
         let person = claims.person();
         // What cannot be conferred, because of a seal or the issuer's limits, is not granted either.
         let grant = self.granted(claims).ok();
+        let session_until = grant.as_ref().map(|grant| now.wall.plus(grant.session));
+        // One node that cannot follow keeps no other from it, and its session is not prolonged.
+        let (mut not_prolonged, mut undone) = (Vec::new(), None);
+        for name in self.state.nodes_of(&person) {
+            let serial = entropy.serial_of(&name);
+            if let Err(why) = self.follow_grant(&name, grant.as_ref(), session_until, serial, now, effects) {
+                undone = undone.or(self.end_session(&name, &why, now, effects).err());
+                not_prolonged.push(name);
+            }
+        }
         let change = Change::PersonRefreshed {
             person: person.clone(),
             name: display(&claims.name),
-            session_until: grant.as_ref().map(|grant| now.wall.plus(grant.session)),
+            session_until,
             administrator: self.config.rules.administrator(claims).map(|grant| grant.role),
+            not_prolonged,
         };
         self.commit(Actor::System, change, now, effects)?;
         match &grant {
             Some(grant) => self.relabel_waiting_of(&person, &grant.labels, now, effects)?,
             None => self.end_waiting_of(&person, "its person may no longer enrol nodes", now, effects)?,
         }
-        for name in self.state.nodes_of(&person) {
-            self.follow_grant(&name, grant.as_ref(), entropy.serial_of(&name), now, effects)?;
+        undone.map_or(Ok(()), Err)
+    }
+
+    /// Ends what a node has that cannot be certified as what it is to be: because of a seal, of labels that are too
+    /// many, of a revocation list that is full. Every label goes that was granted, for which of them may stay cannot be
+    /// said; the seal stays, for they may come back.
+    fn end_session(
+        &mut self,
+        name: &NodeName,
+        why: &Refusal,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let node = self.state.active_node(name)?;
+        let Some(owner) = &node.owner else { return Ok(()) };
+        let over = owner.session_until.max(node.certificate.not_after) <= now.wall;
+        if over && owner.granted.is_empty() {
+            return Ok(());
         }
+        let labels = node.labels.only(|key| owner.granted.get(key.as_str()).is_none());
+        let certificate = node.certificate.clone();
+        let revocation = self.next_revocations(Stride::Next, now, |refused| refused.add_serial(&certificate));
+        let (revocation, reason) = (revocation.ok(), why.message.clone());
+        let change = Change::NodeSessionEnded { name: name.clone(), labels, revocation, reason };
+        self.commit(Actor::System, change, now, effects)?;
+        self.spread_labels(name, now, effects);
         Ok(())
     }
 
@@ -222,6 +282,7 @@ impl Coordinator {
         &mut self,
         name: &NodeName,
         grant: Option<&Grant>,
+        session_until: Option<Timestamp>,
         serial: Serial,
         now: Now,
         effects: &mut Effects,
@@ -239,7 +300,7 @@ impl Coordinator {
             return Ok(());
         }
         let (labels, seal) = regranted(node, &owner.granted, &granted)?;
-        let session_until = if grant.is_some() { owner.session_until } else { now.wall };
+        let session_until = session_until.unwrap_or(now.wall);
         let owner = Owner { session_until, granted, ..owner };
         let regrant = Regrant { owner, labels, seal, lifetime, device: None };
         self.regrant(Actor::System, name, regrant, serial, now, effects)

@@ -2,8 +2,10 @@
 
 use super::people::{HOUR, person};
 use super::renewal::renew;
-use super::scene::{Machine, Scene, certificate, web_to_db};
-use crate::{ConnectionId, Purpose, RefreshOutcome};
+use super::scene::{Machine, Scene, certificate, rule, web_to_db};
+use super::seal::seal;
+use super::trust::change;
+use crate::{Change, ConnectionId, Purpose, RefreshOutcome};
 use bulkhead_identity::{Certificate, Now, Timestamp};
 use bulkhead_protocol::control::ToNode;
 use bulkhead_protocol::signin::PollState;
@@ -119,7 +121,7 @@ fn an_answer_that_changes_nothing_prolongs_the_session_and_touches_no_certificat
 #[test]
 fn a_person_whom_no_rule_names_any_more_is_out_at_once() {
     let mut scene = Scene::staffed();
-    scene.apply(super::scene::rule("mesh", "*", "*", ""));
+    scene.apply(rule("mesh", "*", "*", ""));
     let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
     let desk = scene.node("desk", "");
     let (link, desk_link) = (scene.online(&laptop), scene.online(&desk));
@@ -137,6 +139,88 @@ fn a_person_whom_no_rule_names_any_more_is_out_at_once() {
     scene.refreshed("u-1", claims("u-1", &["chess"])).unwrap();
     assert_eq!(scene.journal.len(), entries + 1);
     assert!(scene.record(&laptop).is_active(), "the machine may sign in again");
+}
+
+/// Two nodes of one engineer of the databases, of which the first cannot be certified without `role`, for its seal is
+/// over that label too.
+fn one_sealed() -> (Scene, Machine, Machine) {
+    let mut scene = Scene::staffed();
+    scene.apply(rule("mesh", "*", "*", ""));
+    let ada = person("u-1", &["engineering", "databases"]);
+    let (first, second) = (scene.node_of(&ada, "first"), scene.node_of(&ada, "second"));
+    change(&mut scene, |document| document.sealed = vec!["env".parse().unwrap()]);
+    seal(&mut scene, &first, "env=prod,role=db", 30 * 24 * HOUR).unwrap();
+    (scene, first, second)
+}
+
+fn ends(scene: &Scene) -> usize {
+    scene.journal.iter().filter(|event| matches!(event.change, Change::NodeSessionEnded { .. })).count()
+}
+
+#[test]
+fn a_node_that_cannot_follow_ends_and_keeps_no_other_from_following() {
+    let (mut scene, first, second) = one_sealed();
+    let watch = scene.node("watch", "");
+    let link = scene.online(&watch);
+    let until = |scene: &Scene, machine| scene.record(machine).owner.as_ref().unwrap().session_until;
+    let before = scene.record(&first).certificate.clone();
+    scene.wait(HOUR);
+    scene.refreshed("u-1", claims("u-1", &["engineering"])).unwrap();
+    assert_eq!(scene.labels_of(&second), "team=eng");
+    assert_eq!(until(&scene, &second), scene.now.wall.plus(12 * HOUR));
+    // The other is off the maps, and what it holds is void.
+    assert_eq!((scene.labels_of(&first).as_str(), until(&scene, &first)), ("env=prod", scene.now.wall));
+    assert_eq!(scene.peers(link).into_iter().collect::<Vec<_>>(), ["second"]);
+    let old = Certificate::parse(before.chain.leaf()).unwrap().claims;
+    assert!(scene.revocations(link).revokes(&old));
+    let Some(ended) =
+        scene.journal.iter().find(|event| matches!(event.change, Change::NodeSessionEnded { .. }))
+    else {
+        panic!("nothing is written down")
+    };
+    assert!(ended.audit().detail["reason"].as_str().unwrap().contains("seal"), "{ended:?}");
+    // What an administrator does to it meanwhile gives it nothing back.
+    assert_eq!(scene.label(&first.name, "site", Some("hq")).err().unwrap().code, "BH-C181");
+    let again = scene.restarted(scene.journal.len());
+    assert_eq!(again.coordinator.state(), scene.coordinator.state());
+
+    scene.wait(HOUR);
+    scene.refreshed("u-1", claims("u-1", &["engineering"])).unwrap();
+    assert_eq!((ends(&scene), until(&scene, &first) < scene.now.wall), (1, true), "it ends once");
+    scene.refreshed("u-1", claims("u-1", &["engineering", "databases"])).unwrap();
+    assert_eq!(scene.labels_of(&first), "env=prod,role=db,team=eng");
+    assert_eq!(until(&scene, &first), scene.now.wall.plus(12 * HOUR));
+    assert!(scene.record(&first).certificate.not_after > scene.now.wall);
+}
+
+#[test]
+fn a_person_without_a_rule_is_out_with_every_node() {
+    let (mut scene, first, second) = one_sealed();
+    // Too many labels to say anything more: nothing of it counts when nothing is granted.
+    for number in 0..62 {
+        scene.label(&second.name, &format!("l{number}"), Some("x")).unwrap();
+    }
+    scene.wait(HOUR);
+    scene.refreshed("u-1", claims("u-1", &["chess"])).unwrap();
+    for machine in [&first, &second] {
+        let node = scene.record(machine);
+        assert_eq!(node.owner.as_ref().unwrap().session_until, scene.now.wall);
+        assert!(node.certificate.not_after <= scene.now.wall && node.labels.get("team").is_none());
+    }
+}
+
+#[test]
+fn a_node_with_too_many_labels_is_not_prolonged_with_those_of_before() {
+    let mut scene = Scene::staffed();
+    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    for number in 0..63 {
+        scene.label(&laptop.name, &format!("l{number}"), Some("x")).unwrap();
+    }
+    let until = scene.record(&laptop).owner.as_ref().unwrap().session_until;
+    scene.wait(HOUR);
+    scene.refreshed("u-1", claims("u-1", &["engineering", "databases"])).unwrap();
+    let node = scene.record(&laptop);
+    assert!(node.owner.as_ref().unwrap().session_until < until && node.labels.len() == 63);
 }
 
 #[test]
