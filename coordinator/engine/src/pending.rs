@@ -109,7 +109,8 @@ impl PendingRecord {
 
     fn newcomer(&self, now: Now) -> Newcomer {
         let (identity_key, tunnel_key, binding) = (self.identity_key, self.tunnel_key, self.binding);
-        let owner = Owner { session_until: now.wall.plus(self.session), ..self.owner.clone() };
+        let owner =
+            Owner { session_until: now.wall.plus(self.session), approved: true, ..self.owner.clone() };
         Newcomer {
             name: self.name.clone(),
             proved: Proved { identity_key, tunnel_key, binding },

@@ -144,6 +144,11 @@ impl State {
         active.map(|node| node.name.clone()).collect()
     }
 
+    fn is_approved(&self, name: &NodeName) -> bool {
+        let owner = self.nodes.get(name).and_then(|node| node.owner.as_ref());
+        owner.is_some_and(|owner| owner.approved)
+    }
+
     /// Whether anything here hangs on this person.
     fn knows(&self, person: &Person) -> bool {
         self.nodes.values().any(|node| node.is_active() && node.is_of(person))
@@ -226,13 +231,20 @@ impl Coordinator {
         let person = claims.person();
         // What cannot be conferred, because of a seal or the issuer's limits, is not granted either.
         let grant = self.granted(claims).ok();
+        // What a node has without an approval that is wanted now.
+        let at_once = grant.as_ref().filter(|grant| grant.approval).map(|_| self.granted_at_once(claims));
         let session_until = grant.as_ref().map(|grant| now.wall.plus(grant.session));
         // One node that cannot follow keeps no other from it, and its session is not prolonged.
         let (mut not_prolonged, mut undone) = (Vec::new(), None);
         for name in self.state.nodes_of(&person) {
             let serial = entropy.serial_of(&name);
-            if let Err(why) = self.follow_grant(&name, grant.as_ref(), session_until, serial, now, effects) {
+            let approved = self.state.is_approved(&name);
+            let own = at_once.as_ref().filter(|_| !approved).map_or(grant.as_ref(), Option::as_ref);
+            let until = session_until.filter(|_| own.is_some());
+            if let Err(why) = self.follow_grant(&name, own, until, serial, now, effects) {
                 undone = undone.or(self.end_session(&name, &why, now, effects).err());
+                not_prolonged.push(name);
+            } else if own.is_none() {
                 not_prolonged.push(name);
             }
         }

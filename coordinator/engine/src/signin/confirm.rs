@@ -218,13 +218,10 @@ impl Coordinator {
         claims.check()?;
         match &sign_in.wanted {
             Wanted::Session => self.decide_login(confirmer),
-            Wanted::Machine { name, proved } => {
-                let grant = self.granted(claims)?;
-                match self.known_machine(proved) {
-                    Some(node) => self.decide_again(node, confirmer, grant, now),
-                    None => self.decide_join((name, *proved), confirmer, grant, now),
-                }
-            }
+            Wanted::Machine { name, proved } => match self.known_machine(proved) {
+                Some(node) => self.decide_again(node, confirmer, now),
+                None => self.decide_join((name, *proved), confirmer, self.granted(claims)?, now),
+            },
         }
     }
 
@@ -268,22 +265,30 @@ impl Coordinator {
         Ok(Decision::Join { newcomer, session, approval })
     }
 
-    /// Whoever had it approved once need not again; another person has to, and that machine begins anew (D10).
+    /// Whoever had it approved once need not again. Who did not has what nobody has to approve; for more, and when it
+    /// was another's, that machine begins anew (D10).
     fn decide_again(
         &self,
         node: &NodeRecord,
         confirmer: &Confirmer<'_>,
-        grant: Grant,
         now: Now,
     ) -> Result<Decision, Refusal> {
-        let approval = grant.approval || confirmer.road == Road::ProviderDevice;
-        if approval && !node.is_of(&confirmer.claims.person()) {
-            let message =
-                format!("node {} is not this person's, and an administrator has to approve", node.name);
+        let owner = node.owner.as_ref().filter(|owner| owner.person == confirmer.claims.person());
+        let approved = owner.is_some_and(|owner| owner.approved);
+        let mut grant = self.granted(confirmer.claims)?;
+        if grant.approval && !approved && owner.is_some() {
+            grant = self.granted_at_once(confirmer.claims).unwrap_or(grant);
+        }
+        if !approved && (grant.approval || confirmer.road == Road::ProviderDevice) {
+            let message = format!(
+                "nobody approved that node {} is this person's, and an administrator has to",
+                node.name
+            );
             return Err(Refusal::new(Class::Conflict, "BH-C208", message)
                 .help("`bulkhead leave` on this machine, then sign in again"));
         }
-        let owner = Owner::new(confirmer.claims, now.wall.plus(grant.session), grant.labels);
+        let owner =
+            Owner { approved, ..Owner::new(confirmer.claims, now.wall.plus(grant.session), grant.labels) };
         let lifetime = grant.lifetime.unwrap_or(PERSON_CERTIFICATE_LIFETIME);
         Ok(Decision::Again { name: node.name.clone(), owner, lifetime, session: grant.session })
     }
@@ -294,6 +299,15 @@ impl Coordinator {
             let user = who(&claims.provider, &claims.subject, &claims.name);
             return Err(no_rule(&user, "may not enrol a node", "[[enrol]]"));
         };
+        self.conferrable(grant)
+    }
+
+    /// What of it nobody has to approve.
+    pub(crate) fn granted_at_once(&self, claims: &Claims) -> Option<Grant> {
+        self.conferrable(self.config.rules.enrolment_at_once(claims)?).ok()
+    }
+
+    fn conferrable(&self, grant: Grant) -> Result<Grant, Refusal> {
         refuse_sealed(grant.labels.iter().map(|(key, _)| key.as_str()), self.config.trust.document())?;
         let vouched = |key: &LabelKey| {
             self.config.issuer.limits().label_keys.as_ref().is_none_or(|allowed| allowed.contains(key))

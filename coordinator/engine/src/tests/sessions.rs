@@ -141,6 +141,40 @@ fn a_person_whom_no_rule_names_any_more_is_out_at_once() {
     assert!(scene.record(&laptop).is_active(), "the machine may sign in again");
 }
 
+#[test]
+fn what_wants_an_approval_does_not_come_without_one() {
+    let mut scene = Scene::staffed();
+    let (db, both) = (person("u-3", &["databases"]), person("u-3", &["databases", "contractors"]));
+    let server = scene.node_of(&db, "server");
+    let tablet = scene.approved_node_of(&both, "tablet");
+    assert_eq!(scene.labels_of(&tablet), "role=db,team=ext");
+    let until = |scene: &Scene, machine| scene.record(machine).owner.as_ref().unwrap().session_until;
+    // Neither by itself, nor by signing in again; what was approved stays so.
+    for again in [false, true] {
+        scene.wait(HOUR);
+        scene.refreshed("u-3", claims("u-3", &["databases", "contractors"])).unwrap();
+        for machine in [&server, &tablet].into_iter().filter(|_| again) {
+            scene.sign_in_again(machine, &both).unwrap();
+        }
+        assert_eq!(
+            (scene.labels_of(&server).as_str(), scene.record(&server).lifetime),
+            ("role=db", Some(8 * HOUR))
+        );
+        assert_eq!(scene.labels_of(&tablet), "role=db,team=ext");
+        assert!(until(&scene, &server) > scene.now.wall && until(&scene, &tablet) > scene.now.wall);
+    }
+    // Who has nothing without an approval has nothing.
+    scene.refreshed("u-3", claims("u-3", &["contractors"])).unwrap();
+    assert_eq!((scene.labels_of(&server).as_str(), until(&scene, &server)), ("", scene.now.wall));
+    assert_eq!(scene.labels_of(&tablet), "team=ext");
+    let contractor = person("u-3", &["contractors"]);
+    assert_eq!(scene.sign_in_again(&server, &contractor).unwrap_err().code, "BH-C208");
+    assert!(scene.sign_in_again(&tablet, &contractor).is_ok());
+    // An approval is for one person.
+    scene.sign_in_again(&tablet, &person("u-1", &["engineering"])).unwrap();
+    assert_eq!(scene.sign_in_again(&tablet, &contractor).unwrap_err().code, "BH-C208");
+}
+
 /// Two nodes of one engineer of the databases, of which the first cannot be certified without `role`, for its seal is
 /// over that label too.
 fn one_sealed() -> (Scene, Machine, Machine) {
