@@ -88,12 +88,13 @@ impl State {
         not_prolonged: &[NodeName],
         time: Timestamp,
     ) {
-        for node in self.nodes.values_mut() {
-            let Some(owner) = node.owner.as_mut().filter(|owner| owner.person == *person) else { continue };
+        let waiting = self.pending.values_mut().map(|waiting| (&waiting.name, &mut waiting.owner));
+        let nodes = self.nodes.values_mut().filter_map(|node| Some((&node.name, node.owner.as_mut()?)));
+        for (node, owner) in nodes.chain(waiting).filter(|(_, owner)| owner.person == *person) {
             owner.name = name.to_owned();
             owner.session_until = match session_until {
                 None => owner.session_until.min(time),
-                Some(_) if not_prolonged.contains(&node.name) => owner.session_until,
+                Some(_) if not_prolonged.contains(node) => owner.session_until,
                 Some(until) => until,
             };
         }

@@ -190,9 +190,9 @@ impl Coordinator {
                 }
                 return Ok(SignInOutcome::LoggedIn { user, role });
             }
-            Decision::Join { newcomer, session, approval: true } => {
+            Decision::Join { newcomer, approval: true, .. } => {
                 let asked = crate::pending::Asked { road: confirmer.road, source, device };
-                let name = self.put_off(actor, newcomer, session, &asked, now, effects)?;
+                let name = self.put_off(actor, newcomer, &asked, now, effects)?;
                 SignInOutcome::Pending { name }
             }
             Decision::Join { newcomer, .. } => {
