@@ -202,6 +202,7 @@ impl Coordinator {
                     reason.chars().filter(|c| !c.is_control()).take(MAX_REMARK_BYTES / 4).collect();
                 let change = Change::PersonDenied { person: person.clone(), reason };
                 self.commit(Actor::System, change, now, effects)?;
+                self.sign_ins.follow_administrator(person, None);
                 self.end_waiting_of(person, "its person is refused by the provider", now, effects)?;
             }
             RefreshOutcome::Claims(claims) if claims.person() == *person => {
@@ -234,6 +235,7 @@ impl Coordinator {
         let grant = self.granted(claims).ok();
         // What a node has without an approval that is wanted now.
         let at_once = grant.as_ref().filter(|grant| grant.approval).map(|_| self.granted_at_once(claims));
+        let administrator = self.config.rules.administrator(claims);
         let session_until = grant.as_ref().map(|grant| now.wall.plus(grant.session));
         // One node that cannot follow keeps no other from it, and its session is not prolonged.
         let (mut not_prolonged, mut undone) = (Vec::new(), None);
@@ -253,10 +255,11 @@ impl Coordinator {
             person: person.clone(),
             name: display(&claims.name),
             session_until,
-            administrator: self.config.rules.administrator(claims).map(|grant| grant.role),
+            administrator: administrator.map(|grant| grant.role),
             not_prolonged,
         };
         self.commit(Actor::System, change, now, effects)?;
+        self.sign_ins.follow_administrator(&person, administrator);
         match &grant {
             Some(grant) => self.relabel_waiting_of(&person, &grant.labels, now, effects)?,
             None => self.end_waiting_of(&person, "its person may no longer enrol nodes", now, effects)?,

@@ -276,6 +276,20 @@ fn an_administrators_key_follows_the_provider() {
 }
 
 #[test]
+fn nobody_fetches_a_key_for_a_right_that_was_lost_since() {
+    let mut scene = Scene::staffed();
+    for outcome in [RefreshOutcome::Denied("gone".to_owned()), claims("u-9", &["engineering"])] {
+        let begun = scene.sign_in_for(Purpose::Login).ok().unwrap();
+        scene.confirm(&begun.user_code, &person("u-9", &["netops"])).unwrap();
+        assert!(!scene.refreshed("u-9", outcome).unwrap(), "nothing waits for them any more");
+        assert!(
+            matches!(scene.poll(&begun.device_code), PollState::Refused(error) if error.code == "BH-C205")
+        );
+        assert!(scene.coordinator.state().api_keys.is_empty());
+    }
+}
+
+#[test]
 fn an_answer_about_somebody_else_is_no_answer() {
     let mut scene = Scene::staffed();
     let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
