@@ -55,6 +55,13 @@ impl SignedIn {
     }
 }
 
+/// What becomes of the sessions of a person's nodes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sessions {
+    GoOn,
+    Stay,
+}
+
 /// What changes about a node when its person does.
 struct Regrant {
     owner: Owner,
@@ -145,6 +152,12 @@ impl State {
         active.map(|node| node.name.clone()).collect()
     }
 
+    /// Whether administrator keys of this person permit anything else than they are to.
+    fn has_more(&self, person: &Person, administrator: Option<AdminRole>) -> bool {
+        let theirs = |key: &&crate::ApiKey| key.person.as_ref() == Some(person);
+        self.api_keys.values().filter(theirs).any(|key| Some(key.role) != administrator)
+    }
+
     fn is_approved(&self, name: &NodeName) -> bool {
         let owner = self.nodes.get(name).and_then(|node| node.owner.as_ref());
         owner.is_some_and(|owner| owner.approved)
@@ -207,7 +220,7 @@ impl Coordinator {
             }
             RefreshOutcome::Claims(claims) if claims.person() == *person => {
                 claims.check()?;
-                self.follow_claims(&claims, entropy, now, effects)?;
+                self.follow_claims(&claims, Sessions::GoOn, entropy, now, effects)?;
             }
             // Not an answer about this person, so none at all: the session runs out.
             RefreshOutcome::Claims(_) => {
@@ -218,14 +231,24 @@ impl Coordinator {
         Ok(Reply::Refreshed(self.knows(person)))
     }
 
+    /// What a provider says of somebody who signs in counts for all that hangs on them, as when it is asked again; but
+    /// no other machine's session goes on because somebody signed in at this one.
+    pub(crate) fn hear(&mut self, claims: &Claims, entropy: &Entropy, now: Now, effects: &mut Effects) {
+        if self.writable().is_ok() && claims.check().is_ok() {
+            // What cannot be done now is done when the provider is asked again, or ends with its session.
+            let _ = self.follow_claims(claims, Sessions::Stay, entropy, now, effects);
+        }
+    }
+
     /// Whether anything here hangs on this person, or is about to.
-    fn knows(&self, person: &Person) -> bool {
+    pub(crate) fn knows(&self, person: &Person) -> bool {
         self.state.knows(person) || self.sign_ins.awaits(person)
     }
 
     fn follow_claims(
         &mut self,
         claims: &Claims,
+        sessions: Sessions,
         entropy: &Entropy,
         now: Now,
         effects: &mut Effects,
@@ -243,22 +266,31 @@ impl Coordinator {
             let serial = entropy.serial_of(&name);
             let approved = self.state.is_approved(&name);
             let own = at_once.as_ref().filter(|_| !approved).map_or(grant.as_ref(), Option::as_ref);
-            let until = session_until.filter(|_| own.is_some());
-            if let Err(why) = self.follow_grant(&name, own, until, serial, now, effects) {
-                undone = undone.or(self.end_session(&name, &why, now, effects).err());
-                not_prolonged.push(name);
-            } else if own.is_none() {
+            let until = match sessions {
+                Sessions::GoOn => session_until,
+                Sessions::Stay => self.session_until(&name),
+            };
+            let until = until.filter(|_| own.is_some());
+            let followed = self.follow_grant(&name, own, until, serial, now, effects);
+            if let Err(why) = &followed {
+                undone = undone.or(self.end_session(&name, why, now, effects).err());
+            }
+            if followed.is_err() || own.is_none() || sessions == Sessions::Stay {
                 not_prolonged.push(name);
             }
         }
-        let change = Change::PersonRefreshed {
-            person: person.clone(),
-            name: display(&claims.name),
-            session_until,
-            administrator: administrator.map(|grant| grant.role),
-            not_prolonged,
-        };
-        self.commit(Actor::System, change, now, effects)?;
+        let role = administrator.map(|grant| grant.role);
+        // Somebody may be refused as often as they like, and the journal has no room for that.
+        if sessions == Sessions::GoOn || self.state.has_more(&person, role) {
+            let change = Change::PersonRefreshed {
+                person: person.clone(),
+                name: display(&claims.name),
+                session_until,
+                administrator: role,
+                not_prolonged,
+            };
+            self.commit(Actor::System, change, now, effects)?;
+        }
         self.sign_ins.follow_administrator(&person, administrator);
         match &grant {
             Some(grant) => self.relabel_waiting_of(&person, &grant.labels, now, effects)?,

@@ -122,11 +122,22 @@ impl Coordinator {
         &mut self,
         typed: &str,
         confirmer: &Confirmer<'_>,
+        entropy: &Entropy,
         now: Now,
+        effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
         let code = self.find_sign_in(typed, confirmer.source, now)?;
+        let preview = self.preview(&code, confirmer, now);
+        // Who is refused here confirms nothing: what the provider said of them would be heard nowhere.
+        if preview.is_err() && self.knows(&confirmer.claims.person()) {
+            self.hear(confirmer.claims, entropy, now, effects);
+        }
+        preview.map(Reply::SignInPreview)
+    }
+
+    fn preview(&self, code: &UserCode, confirmer: &Confirmer<'_>, now: Now) -> Result<Preview, Refusal> {
         let sign_in = self.sign_ins.open.get(code.as_str()).ok_or_else(super::over)?;
-        Ok(Reply::SignInPreview(match self.decide(sign_in, confirmer, now)? {
+        Ok(match self.decide(sign_in, confirmer, now)? {
             Decision::Join { newcomer, session, approval } => Preview::Enrol {
                 name: newcomer.name,
                 labels: newcomer.labels,
@@ -146,7 +157,7 @@ impl Coordinator {
             Decision::Login { user, grant } => {
                 Preview::Login { user, role: grant.role, session: grant.session }
             }
-        }))
+        })
     }
 
     /// Confirms. A refusal of this person ends the sign-in, and its machine is told why; one of ours does not.
@@ -160,11 +171,15 @@ impl Coordinator {
     ) -> Result<Reply, Refusal> {
         self.writable()?;
         let code = self.find_sign_in(typed, confirmer.source, now)?;
+        let known = self.knows(&confirmer.claims.person());
         let outcome = self.confirm(&code, confirmer, entropy, now, effects);
         if let Err(refusal) = &outcome
             && matches!(refusal.class, Class::Forbidden | Class::Conflict)
         {
             self.end_sign_in(&code, refusal.clone());
+        }
+        if known {
+            self.hear(confirmer.claims, entropy, now, effects);
         }
         outcome.map(Reply::SignInDone)
     }

@@ -116,9 +116,9 @@ impl Scene {
     }
 
     pub(super) fn preview(&mut self, typed: &str, claims: &Claims) -> Result<Preview, Refusal> {
-        let (user_code, claims) = (typed.to_owned(), Box::new(claims.clone()));
-        let command = Command::SignInPreview { request: RequestId(1), user_code, claims, source: BROWSER };
-        match self.answer_to(command)? {
+        let (user_code, claims, entropy) = (typed.to_owned(), Box::new(claims.clone()), self.entropy());
+        let (request, source) = (RequestId(1), BROWSER);
+        match self.answer_to(Command::SignInPreview { request, user_code, claims, source, entropy })? {
             Reply::SignInPreview(preview) => Ok(preview),
             _ => panic!("another reply"),
         }

@@ -290,6 +290,56 @@ fn nobody_fetches_a_key_for_a_right_that_was_lost_since() {
 }
 
 #[test]
+fn what_a_provider_says_at_a_sign_in_counts_for_every_machine_and_prolongs_no_other() {
+    let mut scene = Scene::staffed();
+    let ada = person("u-1", &["engineering", "databases"]);
+    let (desk, laptop) = (scene.node_of(&ada, "desk"), scene.node_of(&ada, "laptop"));
+    let until = scene.record(&desk).owner.as_ref().unwrap().session_until;
+    scene.wait(HOUR);
+    scene.sign_in_again(&laptop, &person("u-1", &["engineering"])).unwrap();
+    assert_eq!((scene.labels_of(&desk), scene.labels_of(&laptop)), ("team=eng".into(), "team=eng".into()));
+    assert_eq!(scene.record(&desk).owner.as_ref().unwrap().session_until, until);
+    assert!(scene.record(&desk).certificate.not_after <= until);
+    let renewed = scene.record(&laptop).owner.as_ref().unwrap().session_until;
+    assert_eq!(renewed, scene.now.wall.plus(12 * HOUR));
+    assert_eq!(scene.restarted(scene.journal.len()).coordinator.state(), scene.coordinator.state());
+}
+
+#[test]
+fn whoever_is_refused_at_a_sign_in_loses_what_they_had() {
+    for only_looks in [false, true] {
+        let mut scene = Scene::staffed();
+        let desk = scene.node_of(&person("u-9", &["engineering", "netops"]), "desk");
+        let login = scene.sign_in_for(Purpose::Login).ok().unwrap();
+        scene.confirm(&login.user_code, &person("u-9", &["engineering", "netops"])).unwrap();
+        assert!(matches!(scene.poll(&login.device_code), PollState::Session(_)));
+        scene.wait(HOUR / 2);
+        let device = scene.device();
+        let begun = scene.sign_in(&device, Some("laptop")).ok().unwrap();
+        let nobody = person("u-9", &["chess"]);
+        let refusal = match only_looks {
+            true => scene.preview(&begun.user_code, &nobody).unwrap_err(),
+            false => scene.confirm(&begun.user_code, &nobody).unwrap_err(),
+        };
+        assert_eq!(refusal.code, "BH-C205");
+        let node = scene.record(&desk);
+        assert_eq!(
+            (node.labels.to_string().as_str(), node.owner.as_ref().unwrap().session_until),
+            ("", scene.now.wall)
+        );
+        assert!(scene.coordinator.state().api_keys.is_empty());
+        let kinds = |scene: &Scene| scene.journal.iter().filter(|event| !is_refusal(event)).count();
+        let entries = kinds(&scene);
+        assert!(scene.preview(&begun.user_code, &nobody).is_err());
+        assert_eq!(kinds(&scene), entries, "nothing is left to say");
+    }
+}
+
+fn is_refusal(event: &crate::Event) -> bool {
+    matches!(event.change, Change::Refused { .. })
+}
+
+#[test]
 fn an_answer_about_somebody_else_is_no_answer() {
     let mut scene = Scene::staffed();
     let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
