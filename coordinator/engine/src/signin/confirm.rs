@@ -272,7 +272,8 @@ impl Coordinator {
             return Err(Refusal::new(Class::Forbidden, "BH-C207", message)
                 .help("have those revoked and removed that are not needed"));
         }
-        let (session, approval) = (grant.session, grant.approval || confirmer.road == Road::ProviderDevice);
+        let unseen = confirmer.road == Road::ProviderDevice;
+        let (session, approval) = (grant.session, grant.approval || unseen || self.has_rights(name));
         let owner = Owner::new(confirmer.claims, now.wall.plus(session), grant.labels.clone());
         let lifetime = Some(grant.lifetime.unwrap_or(PERSON_CERTIFICATE_LIFETIME));
         let newcomer =
@@ -294,7 +295,9 @@ impl Coordinator {
         if grant.approval && !approved && owner.is_some() {
             grant = self.granted_at_once(confirmer.claims).unwrap_or(grant);
         }
-        if !approved && (grant.approval || confirmer.road == Road::ProviderDevice) {
+        let unseen = confirmer.road == Road::ProviderDevice;
+        let taken_over = owner.is_none() && self.has_rights(&node.name);
+        if !approved && (grant.approval || unseen || taken_over) {
             let message = format!(
                 "nobody approved that node {} is this person's, and an administrator has to",
                 node.name

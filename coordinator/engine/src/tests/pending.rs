@@ -165,6 +165,29 @@ fn who_confirmed_at_the_providers_own_page_waits_whatever_the_rules_say() {
 }
 
 #[test]
+fn a_name_that_the_policy_speaks_of_waits_and_changes_hands_by_an_approval_only() {
+    let mut scene = Scene::staffed();
+    scene.apply(rule("backups", "node:backup", "*", ""));
+    let (ada, eve) = (person("u-1", &["engineering"]), person("u-2", &["engineering"]));
+    let device = scene.device();
+    let begun = scene.sign_in(&device, Some("backup")).ok().unwrap();
+    let preview = scene.preview(&begun.user_code, &eve).unwrap();
+    assert!(matches!(preview, crate::Preview::Enrol { approval: true, .. }), "{preview:?}");
+    let outcome = scene.confirm(&begun.user_code, &eve).unwrap();
+    assert_eq!(outcome, SignInOutcome::Pending { name: name("backup") });
+    scene.admin(AdminCall::NodeReject(name("backup"), Reject::default())).unwrap();
+
+    let backup = scene.approved_node_of(&ada, "backup");
+    assert_eq!(scene.sign_in_again(&backup, &eve).unwrap_err().code, "BH-C208");
+    assert!(scene.sign_in_again(&backup, &ada).is_ok());
+    let server = scene.node("server", "");
+    scene.apply(rule("backups", "node:server", "*", ""));
+    assert_eq!(scene.sign_in_again(&server, &eve).unwrap_err().code, "BH-C208");
+    let desk = scene.node_of(&ada, "desk");
+    assert!(scene.sign_in_again(&desk, &eve).is_ok(), "any other may");
+}
+
+#[test]
 fn what_waits_follows_its_person() {
     let mut scene = Scene::staffed();
     waiting(&mut scene, "tablet");
