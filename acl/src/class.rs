@@ -169,8 +169,10 @@ impl Classes {
         relation_holds(polarity, keys, shared)
     }
 
-    /// Whether a rule asks for this name, so that its labels alone do not tell the class.
-    pub(crate) fn is_named(&self, name: &NodeName) -> bool {
+    /// Whether a rule asks for this name: what a node of this name may do does not follow from its labels alone, and
+    /// whoever chooses the name chooses rights.
+    #[must_use]
+    pub fn is_named(&self, name: &NodeName) -> bool {
         self.named.contains(name.as_str())
     }
 }

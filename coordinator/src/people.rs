@@ -132,7 +132,8 @@ impl SignIns for EngineSignIns {
     ) -> Answer<'a, Result<Preview, Refusal>> {
         let (user_code, claims) = (code.to_owned(), Box::new(claims.clone()));
         Box::pin(async move {
-            let ask = |request, _| Command::SignInPreview { request, user_code, claims, source };
+            let ask =
+                |request, entropy| Command::SignInPreview { request, user_code, claims, source, entropy };
             answered!(self.0.ask(ask).await.map_err(stopping), SignInPreview)
         })
     }

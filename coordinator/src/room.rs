@@ -24,6 +24,8 @@ pub(crate) enum Writer {
 pub(crate) fn writer(command: &Command) -> Option<Writer> {
     match command {
         Command::EnrolFinish { request, .. }
+        // Of whoever is refused, what the provider said is followed.
+        | Command::SignInPreview { request, .. }
         | Command::SignInConfirm { request, .. }
         // It makes an administrator's key when one is fetched.
         | Command::SignInPoll { request, .. }
@@ -48,7 +50,6 @@ pub(crate) fn writer(command: &Command) -> Option<Writer> {
         | Command::EnrolBegin { .. }
         | Command::SignInBegin { .. }
         | Command::SignInLook { .. }
-        | Command::SignInPreview { .. }
         | Command::SignInRefuse { .. }
         | Command::Connected { .. }
         | Command::Disconnected { .. } => None,

@@ -72,10 +72,10 @@ pub enum VerifyError {
     #[error(transparent)]
     Profile(#[from] ProfileError),
     /// The leaf's time has passed.
-    #[error("certificate of {0} expired at {1}")]
+    #[error("certificate of {0} expired at {1}, by the clock here")]
     Expired(String, Timestamp),
     /// The leaf's time has not come: it was made for later, or the clock here is wrong.
-    #[error("certificate of {0} is not valid before {1}")]
+    #[error("certificate of {0} is not valid before {1}, by the clock here")]
     NotYetValid(String, Timestamp),
     /// The leaf, or the issuer that vouches for it, is on the revocation list.
     #[error("certificate of {0} is revoked")]

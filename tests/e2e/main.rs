@@ -5,6 +5,7 @@ mod admin;
 mod api;
 mod bulk;
 mod churn;
+mod clocks;
 mod confirm;
 mod craft;
 mod crash;

@@ -1,6 +1,7 @@
 //! A real coordinator in a host of its own.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -46,6 +47,16 @@ impl Coordinator {
     pub fn initialised(lab: &Lab, host: Namespace, options: &[&str]) -> Result<Self> {
         let folder = lab.folder().join("coordinator");
         std::fs::create_dir(&folder)?;
+        Self::initialised_in(&folder, host, options)
+    }
+
+    /// The same with a folder of the caller's.
+    ///
+    /// # Errors
+    /// When `init` fails.
+    pub fn initialised_in(folder: &Path, host: Namespace, options: &[&str]) -> Result<Self> {
+        let folder = folder.to_owned();
+        std::fs::create_dir_all(folder.join("run"))?;
         let this =
             Self { host, process: None, folder, options: options.iter().map(ToString::to_string).collect() };
         let address = format!("{}:8443", this.host.v4);
@@ -98,11 +109,16 @@ impl Coordinator {
     /// # Errors
     /// When it cannot be started.
     pub fn serve_without_waiting(&self) -> Result<Process> {
-        std::fs::create_dir_all(self.folder.join("run"))?;
+        Process::start(&mut self.serving(), &self.log_path())
+    }
+
+    /// `bulkhead-coordinator serve`, to be started.
+    #[must_use]
+    pub fn serving(&self) -> Command {
         let mut command = self.host.command(program("bulkhead-coordinator"));
         command.arg("--state").arg(self.state()).arg("serve").arg("--socket").arg(self.socket());
         command.args(["--listen", "0.0.0.0:8443"]).args(&self.options);
-        Process::start(&mut command, &self.log_path())
+        command
     }
 
     fn log_path(&self) -> PathBuf {

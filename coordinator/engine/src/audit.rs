@@ -59,11 +59,16 @@ impl Event {
                 detail["epoch"] = json!(revocation.as_ref().map(|step| step.epoch));
                 (AuditEvent::NodeSignedIn, detail)
             }
-            Change::PersonRefreshed { person, name, session_until, administrator } => (
+            Change::PersonRefreshed { person, name, session_until, administrator, not_prolonged } => (
                 AuditEvent::PersonRefreshed,
                 json!({ "issuer": person.issuer, "subject": person.subject, "name": name,
-                        "session_until": session_until,
+                        "session_until": session_until, "not_prolonged": not_prolonged,
                         "administrator": administrator.map(AdminRole::as_str) }),
+            ),
+            Change::NodeSessionEnded { name, labels, revocation, reason } => (
+                AuditEvent::NodeSessionEnded,
+                json!({ "name": name, "labels": labels, "reason": reason,
+                        "epoch": revocation.as_ref().map(|step| step.epoch) }),
             ),
             Change::PersonDenied { person, reason } => (
                 AuditEvent::PersonDenied,

@@ -97,8 +97,8 @@ pub enum Command {
         /// Address of the browser: wrong codes are counted.
         source: IpAddr,
     },
-    /// What would confirming do? Changes nothing: answered by
-    /// [`Reply::SignInPreview`](crate::Reply::SignInPreview).
+    /// What would confirming do? Does nothing of it, but what the provider says of somebody who is refused counts at
+    /// once: answered by [`Reply::SignInPreview`](crate::Reply::SignInPreview).
     SignInPreview {
         /// Whom to answer.
         request: RequestId,
@@ -108,6 +108,8 @@ pub enum Command {
         claims: Box<Claims>,
         /// Address of the browser: wrong codes are counted.
         source: IpAddr,
+        /// Makes serial numbers.
+        entropy: Entropy,
     },
     /// A person confirms: answered by [`Reply::SignInDone`](crate::Reply::SignInDone).
     SignInConfirm {

@@ -169,9 +169,10 @@ impl Coordinator {
             Command::SignInLook { request, user_code, source } => {
                 effects.answer(request, self.sign_in_look(&user_code, source, now));
             }
-            Command::SignInPreview { request, user_code, claims, source } => {
+            Command::SignInPreview { request, user_code, claims, source, entropy } => {
                 let confirmer = Confirmer { claims: &claims, road: Road::Page, source };
-                effects.answer(request, self.sign_in_preview(&user_code, &confirmer, now));
+                let answer = self.sign_in_preview(&user_code, &confirmer, &entropy, now, &mut effects);
+                effects.answer(request, answer);
             }
             Command::SignInConfirm { request, user_code, claims, road, source, entropy } => {
                 let confirmer = Confirmer { claims: &claims, road, source };

@@ -348,6 +348,9 @@ pub enum Change {
         /// What the person's administrator keys permit; `None`: they end.
         #[n(3)]
         administrator: Option<AdminRole>,
+        /// Nodes whose session stays as it is all the same.
+        #[cbor(n(4), default)]
+        not_prolonged: Vec<NodeName>,
     },
     /// A provider no longer vouches for a person: nodes are not renewed, and administrator keys end.
     #[n(47)]
@@ -365,6 +368,23 @@ pub enum Change {
         /// All but its secret.
         #[n(0)]
         key: ApiKey,
+    },
+    /// What a person's node is cannot be certified any more, so what it has ends: session, certificate, and every label
+    /// that the rules granted.
+    #[n(49)]
+    NodeSessionEnded {
+        /// The node.
+        #[n(0)]
+        name: NodeName,
+        /// All the labels that are left.
+        #[n(1)]
+        labels: Labels,
+        /// Ends its certificate; `None` when the list had no room for it.
+        #[n(2)]
+        revocation: Option<RevocationStep>,
+        /// Why it could not be certified.
+        #[n(3)]
+        reason: String,
     },
     /// An API key exists.
     #[n(30)]
@@ -431,9 +451,9 @@ impl Change {
     /// The revocation list that this change makes.
     pub(crate) fn revocation(&self) -> Option<&RevocationStep> {
         match self {
-            Self::NodeRenewed { revocation, .. } | Self::NodeSignedIn { revocation, .. } => {
-                revocation.as_ref()
-            }
+            Self::NodeRenewed { revocation, .. }
+            | Self::NodeSignedIn { revocation, .. }
+            | Self::NodeSessionEnded { revocation, .. } => revocation.as_ref(),
             Self::NodeRelabelled { revocation, .. }
             | Self::NodeRevoked { revocation, .. }
             | Self::RestoreAccepted { revocation, .. }

@@ -102,6 +102,12 @@ impl Coordinator {
         })
     }
 
+    /// Whether a rule of the policy in force asks for this name. It means a machine that an administrator knows: whoever
+    /// chooses a free name must not choose its rights.
+    pub(crate) fn has_rights(&self, name: &NodeName) -> bool {
+        self.reach.rules().is_named(name)
+    }
+
     /// Name and keys are nobody else's.
     pub(crate) fn refuse_clash(&self, newcomer: &Unique<'_>) -> Result<(), Refusal> {
         self.state.clash(newcomer).map_or(Ok(()), |clash| Err(clash_refused(clash, newcomer.name)))

@@ -12,6 +12,7 @@ use crate::person::{Owner, Person};
 use crate::refusal::{Class, Refusal};
 use crate::registry::{NodeRecord, Unique};
 use crate::revoke::remark;
+use crate::sessions::sign_in_first;
 use crate::state::{ReplayError, State, contradiction};
 use crate::timing::PENDING_LIFETIME;
 use bulkhead_identity::{IdentityPublicKey, KeyBinding, Labels, NodeName, Now, Timestamp, TunnelPublicKey};
@@ -44,12 +45,10 @@ pub struct PendingRecord {
     /// The one's word for the other.
     #[n(3)]
     pub binding: KeyBinding,
-    /// Who confirmed it. Its labels are those that were granted; its session begins with the approval.
+    /// Who confirmed it. Its labels are those that were granted; its session began when the provider last vouched for
+    /// the person.
     #[n(4)]
     pub owner: Owner,
-    /// How long that session will last.
-    #[n(5)]
-    pub session: Duration,
     /// Of its certificates.
     #[n(6)]
     pub lifetime: Option<Duration>,
@@ -107,16 +106,20 @@ impl PendingRecord {
         }
     }
 
-    fn newcomer(&self, now: Now) -> Newcomer {
+    /// Refuses when what the provider said of the person is older than a session: it may not hold any more.
+    fn newcomer(&self, now: Now) -> Result<Newcomer, Refusal> {
         let (identity_key, tunnel_key, binding) = (self.identity_key, self.tunnel_key, self.binding);
-        let owner = Owner { session_until: now.wall.plus(self.session), ..self.owner.clone() };
-        Newcomer {
+        let owner = Owner { approved: true, ..self.owner.clone() };
+        if now.wall >= owner.session_until {
+            return Err(sign_in_first(&owner));
+        }
+        Ok(Newcomer {
             name: self.name.clone(),
             proved: Proved { identity_key, tunnel_key, binding },
             labels: owner.granted.clone(),
             owner: Some(owner),
             lifetime: self.lifetime,
-        }
+        })
     }
 }
 
@@ -182,7 +185,6 @@ impl Coordinator {
         &mut self,
         actor: Actor,
         newcomer: Newcomer,
-        session: Duration,
         asked: &Asked,
         now: Now,
         effects: &mut Effects,
@@ -209,7 +211,6 @@ impl Coordinator {
             tunnel_key,
             binding,
             owner,
-            session,
             lifetime,
             road,
             source,
@@ -233,7 +234,7 @@ impl Coordinator {
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
         self.writable()?;
-        let newcomer = self.state.waiting(name)?.newcomer(now);
+        let newcomer = self.state.waiting(name)?.newcomer(now)?;
         let node = self.new_node(newcomer, entropy.serial(), now)?;
         self.commit(actor, Change::NodeApproved { node: Box::new(node) }, now, effects)?;
         self.admit(name, now);

@@ -72,6 +72,9 @@ pub struct Owner {
     /// What the rules granted last. When they grant something else, these go; labels from elsewhere stay.
     #[n(4)]
     pub granted: Labels,
+    /// An administrator approved that this node is this person's.
+    #[cbor(n(5), default)]
+    pub approved: bool,
 }
 
 impl Claims {
@@ -109,6 +112,7 @@ impl Owner {
             name: display(&claims.name),
             session_until,
             granted,
+            approved: false,
         }
     }
 

@@ -29,7 +29,7 @@ pub struct Certified {
     /// The leaf's serial number.
     #[n(1)]
     pub serial: Serial,
-    /// The leaf's end.
+    /// The leaf's end; sooner when it was ended before.
     #[n(2)]
     pub not_after: Timestamp,
 }

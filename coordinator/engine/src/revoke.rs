@@ -81,7 +81,9 @@ impl Revoked {
     }
 
     pub(crate) fn add_serial(&mut self, certificate: &Certified) {
-        self.serials.insert(certificate.serial, certificate.not_after);
+        // Of a certificate that was ended before its time, the later end is the true one.
+        let end = self.serials.entry(certificate.serial).or_insert(certificate.not_after);
+        *end = (*end).max(certificate.not_after);
     }
 
     pub(crate) fn add_key(&mut self, key: IdentityPublicKey, end: Timestamp) {

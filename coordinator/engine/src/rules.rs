@@ -117,7 +117,18 @@ impl Rules {
     /// What whoever these claims are of may enrol; `None`: nothing.
     #[must_use]
     pub fn enrolment(&self, claims: &Claims) -> Option<Grant> {
-        let matching = || self.enrol.iter().enumerate().filter(|(_, rule)| rule.who.matches(claims));
+        self.adding_up(claims, |_| true)
+    }
+
+    /// What of it nobody has to approve.
+    #[must_use]
+    pub fn enrolment_at_once(&self, claims: &Claims) -> Option<Grant> {
+        self.adding_up(claims, |rule| !rule.approval)
+    }
+
+    fn adding_up(&self, claims: &Claims, counts: impl Fn(&EnrolRule) -> bool) -> Option<Grant> {
+        let all = || self.enrol.iter().enumerate();
+        let matching = || all().filter(|(_, rule)| counts(rule) && rule.who.matches(claims));
         let rules: Vec<usize> = matching().map(|(place, _)| place).collect();
         if rules.is_empty() {
             return None;
@@ -258,6 +269,11 @@ mod tests {
             prop_assert_eq!(grant.lifetime.is_some(), set(|rule| rule.lifetime));
             prop_assert!(set(|rule| rule.session) || grant.session == PERSON_SESSION);
             prop_assert_eq!(grant.approval, matching.iter().any(|place| rules[*place].approval));
+            // Without an approval it is as if the rules that want one were not there.
+            let free = rules.iter().filter(|rule| !rule.approval).cloned().collect();
+            let without = Rules { enrol: free, administrators: Vec::new() }.enrolment(&claims);
+            let parts = |grant: Grant| (grant.labels, grant.lifetime, grant.session, grant.approval);
+            prop_assert_eq!(all.enrolment_at_once(&claims).map(parts), without.map(parts));
         }
 
         #[test]

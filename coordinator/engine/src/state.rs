@@ -167,8 +167,16 @@ impl State {
                     self.revoked.add_serial(&old);
                 }
             }
-            Change::PersonRefreshed { person, name, session_until, administrator } => {
-                self.refresh_person(person, name, *session_until, *administrator);
+            Change::PersonRefreshed { person, name, session_until, administrator, not_prolonged } => {
+                self.refresh_person((person, name), *session_until, not_prolonged, time);
+                self.follow_administrator(person, *administrator);
+            }
+            Change::NodeSessionEnded { name, labels, revocation, reason: _ } => {
+                let ended = self.end_node_session(name, labels, time)?;
+                if let Some(step) = revocation {
+                    self.revoked.advance(step, time);
+                    self.revoked.add_serial(&ended);
+                }
             }
             Change::PersonDenied { person, reason: _ } => self.deny_person(person, time),
             Change::AdministratorSignedIn { key } => self.create_key(key, time)?,

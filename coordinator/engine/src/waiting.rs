@@ -52,6 +52,11 @@ impl<T, const MAX: usize> Waiting<T, MAX> {
         self.open.get_mut(id).map(|(_, thing)| thing)
     }
 
+    /// All of them, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut T)> {
+        self.open.iter_mut().map(|(id, (_, thing))| (id.as_str(), thing))
+    }
+
     /// All of them, by id.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         self.open.iter().map(|(id, (_, thing))| (id.as_str(), thing))

@@ -37,6 +37,14 @@ impl Coordinator {
             return Err(Refusal::new(Class::Forbidden, "BH-C230", why));
         }
         let name = wished_name(workload.name)?;
+        if self.has_rights(&name) {
+            let message = format!(
+                "a rule of the policy names node {name}: an administrator has to say which machine that is, \
+                 and a workload cannot wait for it"
+            );
+            return Err(Refusal::new(Class::Forbidden, "BH-C231", message)
+                .help("choose another name, or ask for a join token with this one"));
+        }
         let newcomer = Newcomer { name, proved, labels: grant.labels, owner: None, lifetime: grant.lifetime };
         let node = Box::new(self.new_node(newcomer, workload.entropy.serial(), now)?);
         let (provider, person, name) = (claims.provider.clone(), claims.person(), node.name.clone());

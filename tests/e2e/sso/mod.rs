@@ -4,6 +4,7 @@
 mod administrators;
 mod devices;
 mod people;
+mod secrets;
 mod workloads;
 
 use std::net::IpAddr;
@@ -62,6 +63,11 @@ struct Company {
 
 impl Company {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With options of the coordinator.
+    fn start_with(options: &[&str]) -> Self {
         let lab = Lab::new().unwrap();
         let host = lab.host("hub").unwrap();
         let ca = WebCa::create(&lab.folder().join("ca")).unwrap();
@@ -101,8 +107,9 @@ private_addresses = true
             ca = ca.certificate().display(),
         );
         std::fs::write(&config, text).unwrap();
-        let coordinator =
-            Coordinator::start_on(&lab, host, &["--config", &config.to_string_lossy()]).unwrap();
+        let config = config.to_string_lossy();
+        let options = [&["--config", &config], options].concat();
+        let coordinator = Coordinator::start_on(&lab, host, &options).unwrap();
         Self { lab, coordinator, idp, ca }
     }
 

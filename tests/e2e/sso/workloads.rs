@@ -14,7 +14,7 @@ fn token_file(company: &Company, name: &str, token: &str) -> PathBuf {
 }
 
 /// `up --enrol-only` with this token.
-fn join(company: &Company, name: &str, token: &str) -> (Node, process::Output) {
+pub(super) fn join(company: &Company, name: &str, token: &str) -> (Node, process::Output) {
     let node = Node::prepare(&company.lab, name).unwrap();
     let (invitation, token) = (company.invitation(name), token_file(company, name, token));
     let (invitation, token) = (invitation.to_string_lossy(), token.to_string_lossy());

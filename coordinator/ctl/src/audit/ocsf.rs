@@ -99,6 +99,7 @@ fn row(event: Option<AuditEvent>, is_login: bool) -> Row {
         Some(E::NodeRenewed | E::NodeRelabelled | E::NodeSignedIn) => {
             (EntityManagement, (3, "Update"), Informational, "node")
         }
+        Some(E::NodeSessionEnded) => (EntityManagement, (12, "Suspend"), Medium, "node"),
         Some(E::NodeRevoked) => (EntityManagement, (7, "Unenroll"), Medium, "node"),
         Some(E::NodeRemoved) => (EntityManagement, (4, "Delete"), Informational, "node"),
         Some(E::PolicyApplied) => (EntityManagement, (3, "Update"), Low, "policy"),

@@ -122,11 +122,22 @@ impl Coordinator {
         &mut self,
         typed: &str,
         confirmer: &Confirmer<'_>,
+        entropy: &Entropy,
         now: Now,
+        effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
         let code = self.find_sign_in(typed, confirmer.source, now)?;
+        let preview = self.preview(&code, confirmer, now);
+        // Who is refused here confirms nothing: what the provider said of them would be heard nowhere.
+        if preview.is_err() && self.knows(&confirmer.claims.person()) {
+            self.hear(confirmer.claims, entropy, now, effects);
+        }
+        preview.map(Reply::SignInPreview)
+    }
+
+    fn preview(&self, code: &UserCode, confirmer: &Confirmer<'_>, now: Now) -> Result<Preview, Refusal> {
         let sign_in = self.sign_ins.open.get(code.as_str()).ok_or_else(super::over)?;
-        Ok(Reply::SignInPreview(match self.decide(sign_in, confirmer, now)? {
+        Ok(match self.decide(sign_in, confirmer, now)? {
             Decision::Join { newcomer, session, approval } => Preview::Enrol {
                 name: newcomer.name,
                 labels: newcomer.labels,
@@ -146,7 +157,7 @@ impl Coordinator {
             Decision::Login { user, grant } => {
                 Preview::Login { user, role: grant.role, session: grant.session }
             }
-        }))
+        })
     }
 
     /// Confirms. A refusal of this person ends the sign-in, and its machine is told why; one of ours does not.
@@ -160,11 +171,15 @@ impl Coordinator {
     ) -> Result<Reply, Refusal> {
         self.writable()?;
         let code = self.find_sign_in(typed, confirmer.source, now)?;
+        let known = self.knows(&confirmer.claims.person());
         let outcome = self.confirm(&code, confirmer, entropy, now, effects);
         if let Err(refusal) = &outcome
             && matches!(refusal.class, Class::Forbidden | Class::Conflict)
         {
             self.end_sign_in(&code, refusal.clone());
+        }
+        if known {
+            self.hear(confirmer.claims, entropy, now, effects);
         }
         outcome.map(Reply::SignInDone)
     }
@@ -190,9 +205,9 @@ impl Coordinator {
                 }
                 return Ok(SignInOutcome::LoggedIn { user, role });
             }
-            Decision::Join { newcomer, session, approval: true } => {
+            Decision::Join { newcomer, approval: true, .. } => {
                 let asked = crate::pending::Asked { road: confirmer.road, source, device };
-                let name = self.put_off(actor, newcomer, session, &asked, now, effects)?;
+                let name = self.put_off(actor, newcomer, &asked, now, effects)?;
                 SignInOutcome::Pending { name }
             }
             Decision::Join { newcomer, .. } => {
@@ -221,13 +236,10 @@ impl Coordinator {
         }
         match &sign_in.wanted {
             Wanted::Session => self.decide_login(confirmer),
-            Wanted::Machine { name, proved } => {
-                let grant = self.granted(claims)?;
-                match self.known_machine(proved) {
-                    Some(node) => self.decide_again(node, confirmer, grant, now),
-                    None => self.decide_join((name, *proved), confirmer, grant, now),
-                }
-            }
+            Wanted::Machine { name, proved } => match self.known_machine(proved) {
+                Some(node) => self.decide_again(node, confirmer, now),
+                None => self.decide_join((name, *proved), confirmer, self.granted(claims)?, now),
+            },
         }
     }
 
@@ -263,7 +275,8 @@ impl Coordinator {
             return Err(Refusal::new(Class::Forbidden, "BH-C207", message)
                 .help("have those revoked and removed that are not needed"));
         }
-        let (session, approval) = (grant.session, grant.approval || confirmer.road == Road::ProviderDevice);
+        let unseen = confirmer.road == Road::ProviderDevice;
+        let (session, approval) = (grant.session, grant.approval || unseen || self.has_rights(name));
         let owner = Owner::new(confirmer.claims, now.wall.plus(session), grant.labels.clone());
         let lifetime = Some(grant.lifetime.unwrap_or(PERSON_CERTIFICATE_LIFETIME));
         let newcomer =
@@ -271,22 +284,32 @@ impl Coordinator {
         Ok(Decision::Join { newcomer, session, approval })
     }
 
-    /// Whoever had it approved once need not again; another person has to, and that machine begins anew (D10).
+    /// Whoever had it approved once need not again. Who did not has what nobody has to approve; for more, and when it
+    /// was another's, that machine begins anew (D10).
     fn decide_again(
         &self,
         node: &NodeRecord,
         confirmer: &Confirmer<'_>,
-        grant: Grant,
         now: Now,
     ) -> Result<Decision, Refusal> {
-        let approval = grant.approval || confirmer.road == Road::ProviderDevice;
-        if approval && !node.is_of(&confirmer.claims.person()) {
-            let message =
-                format!("node {} is not this person's, and an administrator has to approve", node.name);
+        let owner = node.owner.as_ref().filter(|owner| owner.person == confirmer.claims.person());
+        let approved = owner.is_some_and(|owner| owner.approved);
+        let mut grant = self.granted(confirmer.claims)?;
+        if grant.approval && !approved && owner.is_some() {
+            grant = self.granted_at_once(confirmer.claims).unwrap_or(grant);
+        }
+        let unseen = confirmer.road == Road::ProviderDevice;
+        let taken_over = owner.is_none() && self.has_rights(&node.name);
+        if !approved && (grant.approval || unseen || taken_over) {
+            let message = format!(
+                "nobody approved that node {} is this person's, and an administrator has to",
+                node.name
+            );
             return Err(Refusal::new(Class::Conflict, "BH-C208", message)
                 .help("`bulkhead leave` on this machine, then sign in again"));
         }
-        let owner = Owner::new(confirmer.claims, now.wall.plus(grant.session), grant.labels);
+        let owner =
+            Owner { approved, ..Owner::new(confirmer.claims, now.wall.plus(grant.session), grant.labels) };
         let lifetime = grant.lifetime.unwrap_or(PERSON_CERTIFICATE_LIFETIME);
         Ok(Decision::Again { name: node.name.clone(), owner, lifetime, session: grant.session })
     }
@@ -297,6 +320,15 @@ impl Coordinator {
             let user = who(&claims.provider, &claims.subject, &claims.name);
             return Err(no_rule(&user, "may not enrol a node", "[[enrol]]"));
         };
+        self.conferrable(grant)
+    }
+
+    /// What of it nobody has to approve.
+    pub(crate) fn granted_at_once(&self, claims: &Claims) -> Option<Grant> {
+        self.conferrable(self.config.rules.enrolment_at_once(claims)?).ok()
+    }
+
+    fn conferrable(&self, grant: Grant) -> Result<Grant, Refusal> {
         refuse_sealed(grant.labels.iter().map(|(key, _)| key.as_str()), self.config.trust.document())?;
         let vouched = |key: &LabelKey| {
             self.config.issuer.limits().label_keys.as_ref().is_none_or(|allowed| allowed.contains(key))

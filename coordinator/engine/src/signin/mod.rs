@@ -19,6 +19,7 @@ use crate::entropy::Entropy;
 use crate::newcomer::{Proved, wished_name};
 use crate::person::Person;
 use crate::refusal::{Class, Refusal};
+use crate::rules::AdminGrant;
 use crate::waiting::Waiting;
 use bulkhead_identity::{Fingerprint, NodeName, Now, Timestamp};
 use bulkhead_protocol::signin::{DeviceAuthorization, POLL_INTERVAL_SECS, PollState, SIGN_IN_WINDOW_SECS};
@@ -118,6 +119,22 @@ impl SignIns {
             Stage::Confirmed(login) => login.person == *person,
             Stage::Open | Stage::Refused(_) => false,
         })
+    }
+}
+
+impl SignIns {
+    /// An administrator whose key is not fetched yet may do this much from now on; `None`: nothing.
+    pub(crate) fn follow_administrator(&mut self, person: &Person, grant: Option<AdminGrant>) {
+        for (_, sign_in) in self.open.iter_mut() {
+            let Stage::Confirmed(login) = &mut sign_in.stage else { continue };
+            if login.person != *person {
+                continue;
+            }
+            match grant {
+                Some(grant) => (login.role, login.session) = (grant.role, grant.session),
+                None => sign_in.stage = Stage::Refused(no_longer(&login.user)),
+            }
+        }
     }
 }
 
@@ -331,6 +348,11 @@ impl Coordinator {
 
 fn refused(why: &Refusal) -> PollState {
     PollState::Refused(why.api_error())
+}
+
+fn no_longer(user: &str) -> Refusal {
+    Refusal::new(Class::Forbidden, "BH-C205", format!("{user} is no administrator any more"))
+        .help("the provider said so since it was confirmed; sign in again to hear more")
 }
 
 fn nowhere() -> Refusal {

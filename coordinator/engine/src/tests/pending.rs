@@ -61,16 +61,37 @@ fn a_pending_node_is_in_no_map_and_has_no_certificate() {
 fn a_machine_that_waits_resumes_after_restarts_on_both_sides() {
     let mut scene = Scene::staffed();
     let (_, begun) = waiting(&mut scene, "tablet");
-    scene.wait(10 * DAY);
+    scene.wait(HOUR);
     scene = scene.restarted(scene.journal.len());
     assert!(is_awaited(&scene.poll(&begun.device_code)));
     scene.admin(AdminCall::NodeApprove(name("tablet"))).unwrap();
     scene = scene.restarted(scene.journal.len());
     assert!(matches!(scene.poll(&begun.device_code), PollState::Enrolled(_)));
-    // The session begins with the approval, not with the wait.
     let node = &scene.coordinator.state().nodes[&name("tablet")];
-    assert_eq!(node.owner.as_ref().unwrap().session_until, scene.now.wall.plus(2 * HOUR));
     assert_eq!(node.certificate.not_after, scene.now.wall.plus(HOUR));
+}
+
+#[test]
+fn nobody_is_approved_on_what_a_provider_said_long_ago() {
+    let mut scene = Scene::staffed();
+    let (_, begun) = waiting(&mut scene, "tablet");
+    let approve = |scene: &mut Scene| scene.admin(AdminCall::NodeApprove(name("tablet"))).err();
+    scene.wait(2 * HOUR);
+    let refusal = approve(&mut scene).unwrap();
+    assert!(refusal.code == "BH-C221" && refusal.message.contains("sign in again"), "{refusal}");
+    assert!(is_awaited(&scene.poll(&begun.device_code)), "it waits on");
+    // Said again, it counts from then: also without the person.
+    let still = || RefreshOutcome::Claims(Box::new(person("u-3", &["contractors"])));
+    scene.refreshed("u-3", still()).unwrap();
+    let said = scene.now.wall;
+    scene.wait(HOUR);
+    assert!(approve(&mut scene).is_none());
+    let until = |scene: &Scene| {
+        scene.coordinator.state().nodes[&name("tablet")].owner.as_ref().unwrap().session_until
+    };
+    assert_eq!(until(&scene), said.plus(2 * HOUR), "the session began with the provider's word");
+    let again = scene.restarted(scene.journal.len());
+    assert_eq!(again.coordinator.state(), scene.coordinator.state());
 }
 
 #[test]
@@ -142,6 +163,29 @@ fn who_confirmed_at_the_providers_own_page_waits_whatever_the_rules_say() {
     let outcome = scene.confirm_by(Road::ProviderDevice, &begun.user_code, &ada).unwrap();
     assert_eq!(outcome, SignInOutcome::Pending { name: name("headless") });
     assert!(!listed(&mut scene)[0].owner.seen);
+}
+
+#[test]
+fn a_name_that_the_policy_speaks_of_waits_and_changes_hands_by_an_approval_only() {
+    let mut scene = Scene::staffed();
+    scene.apply(rule("backups", "node:backup", "*", ""));
+    let (ada, eve) = (person("u-1", &["engineering"]), person("u-2", &["engineering"]));
+    let device = scene.device();
+    let begun = scene.sign_in(&device, Some("backup")).ok().unwrap();
+    let preview = scene.preview(&begun.user_code, &eve).unwrap();
+    assert!(matches!(preview, crate::Preview::Enrol { approval: true, .. }), "{preview:?}");
+    let outcome = scene.confirm(&begun.user_code, &eve).unwrap();
+    assert_eq!(outcome, SignInOutcome::Pending { name: name("backup") });
+    scene.admin(AdminCall::NodeReject(name("backup"), Reject::default())).unwrap();
+
+    let backup = scene.approved_node_of(&ada, "backup");
+    assert_eq!(scene.sign_in_again(&backup, &eve).unwrap_err().code, "BH-C208");
+    assert!(scene.sign_in_again(&backup, &ada).is_ok());
+    let server = scene.node("server", "");
+    scene.apply(rule("backups", "node:server", "*", ""));
+    assert_eq!(scene.sign_in_again(&server, &eve).unwrap_err().code, "BH-C208");
+    let desk = scene.node_of(&ada, "desk");
+    assert!(scene.sign_in_again(&desk, &eve).is_ok(), "any other may");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use super::scene::{Machine, Scene, config};
 use crate::{
-    AdminRole, AdminRule, Claims, Command, Config, EnrolRule, Preview, Purpose, RefreshOutcome, Refusal,
-    Reply, RequestId, Road, Rules, SignInOutcome, SignInView, Who,
+    AdminCall, AdminRole, AdminRule, Claims, Command, Config, EnrolRule, Preview, Purpose, RefreshOutcome,
+    Refusal, Reply, RequestId, Road, Rules, SignInOutcome, SignInView, Who,
 };
 use bulkhead_identity::{CertificateRequest, Chain, IdentityKey, Labels, TunnelKey};
 use bulkhead_protocol::signin::{DeviceAuthorization, PollState};
@@ -128,9 +128,9 @@ impl Scene {
     }
 
     pub(super) fn preview(&mut self, typed: &str, claims: &Claims) -> Result<Preview, Refusal> {
-        let (user_code, claims) = (typed.to_owned(), Box::new(claims.clone()));
-        let command = Command::SignInPreview { request: RequestId(1), user_code, claims, source: BROWSER };
-        match self.answer_to(command)? {
+        let (user_code, claims, entropy) = (typed.to_owned(), Box::new(claims.clone()), self.entropy());
+        let (request, source) = (RequestId(1), BROWSER);
+        match self.answer_to(Command::SignInPreview { request, user_code, claims, source, entropy })? {
             Reply::SignInPreview(preview) => Ok(preview),
             _ => panic!("another reply"),
         }
@@ -168,6 +168,32 @@ impl Scene {
         let device = self.device();
         let begun = self.sign_in(&device, Some(wish)).ok().unwrap();
         self.confirm(&begun.user_code, claims).unwrap();
+        self.enrolled(device, &begun)
+    }
+
+    /// A node of this person, after an approval.
+    pub(super) fn approved_node_of(&mut self, claims: &Claims, wish: &str) -> Machine {
+        let device = self.device();
+        let begun = self.sign_in(&device, Some(wish)).ok().unwrap();
+        self.confirm(&begun.user_code, claims).unwrap();
+        self.admin(AdminCall::NodeApprove(super::scene::name(wish))).ok().unwrap();
+        self.enrolled(device, &begun)
+    }
+
+    /// The person signs in at a machine that is a node.
+    pub(super) fn sign_in_again(
+        &mut self,
+        machine: &Machine,
+        claims: &Claims,
+    ) -> Result<SignInOutcome, Refusal> {
+        let (enrolment, challenge, key) = self.begin();
+        let request = CertificateRequest::create(&machine.identity, &machine.tunnel, &challenge, &key);
+        let certificate_request = Box::new(request);
+        let begun = self.sign_in_for(Purpose::Enrol { enrolment, certificate_request, name: None })?;
+        self.confirm(&begun.user_code, claims)
+    }
+
+    fn enrolled(&mut self, device: Device, begun: &DeviceAuthorization) -> Machine {
         let PollState::Enrolled(enrolled) = self.poll(&begun.device_code) else { panic!("not enrolled") };
         let Device { identity, tunnel } = device;
         let (name, chain) = (super::scene::name(&enrolled.name), Chain::decode(&enrolled.chain).unwrap());

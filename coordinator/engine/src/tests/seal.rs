@@ -36,7 +36,12 @@ fn send(scene: &mut Scene, machine: &Machine, seal: &Seal) -> Result<Node, Refus
     scene.admin(call).map(|reply| if let Reply::Node(node) = reply { node } else { panic!("another reply") })
 }
 
-fn seal(scene: &mut Scene, machine: &Machine, labels: &str, lifetime: Duration) -> Result<Node, Refusal> {
+pub(super) fn seal(
+    scene: &mut Scene,
+    machine: &Machine,
+    labels: &str,
+    lifetime: Duration,
+) -> Result<Node, Refusal> {
     let statement = statement(scene, machine, labels, lifetime);
     send(scene, machine, &Seal::sign(&statement, &[&key(OPERATOR)]).unwrap())
 }

@@ -2,8 +2,10 @@
 
 use super::people::{HOUR, person};
 use super::renewal::renew;
-use super::scene::{Machine, Scene, certificate, web_to_db};
-use crate::{ConnectionId, Purpose, RefreshOutcome};
+use super::scene::{Machine, Scene, certificate, rule, web_to_db};
+use super::seal::seal;
+use super::trust::change;
+use crate::{Change, ConnectionId, Purpose, RefreshOutcome};
 use bulkhead_identity::{Certificate, Now, Timestamp};
 use bulkhead_protocol::control::ToNode;
 use bulkhead_protocol::signin::PollState;
@@ -119,7 +121,7 @@ fn an_answer_that_changes_nothing_prolongs_the_session_and_touches_no_certificat
 #[test]
 fn a_person_whom_no_rule_names_any_more_is_out_at_once() {
     let mut scene = Scene::staffed();
-    scene.apply(super::scene::rule("mesh", "*", "*", ""));
+    scene.apply(rule("mesh", "*", "*", ""));
     let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
     let desk = scene.node("desk", "");
     let (link, desk_link) = (scene.online(&laptop), scene.online(&desk));
@@ -140,6 +142,122 @@ fn a_person_whom_no_rule_names_any_more_is_out_at_once() {
 }
 
 #[test]
+fn what_wants_an_approval_does_not_come_without_one() {
+    let mut scene = Scene::staffed();
+    let (db, both) = (person("u-3", &["databases"]), person("u-3", &["databases", "contractors"]));
+    let server = scene.node_of(&db, "server");
+    let tablet = scene.approved_node_of(&both, "tablet");
+    assert_eq!(scene.labels_of(&tablet), "role=db,team=ext");
+    let until = |scene: &Scene, machine| scene.record(machine).owner.as_ref().unwrap().session_until;
+    // Neither by itself, nor by signing in again; what was approved stays so.
+    for again in [false, true] {
+        scene.wait(HOUR);
+        scene.refreshed("u-3", claims("u-3", &["databases", "contractors"])).unwrap();
+        for machine in [&server, &tablet].into_iter().filter(|_| again) {
+            scene.sign_in_again(machine, &both).unwrap();
+        }
+        assert_eq!(
+            (scene.labels_of(&server).as_str(), scene.record(&server).lifetime),
+            ("role=db", Some(8 * HOUR))
+        );
+        assert_eq!(scene.labels_of(&tablet), "role=db,team=ext");
+        assert!(until(&scene, &server) > scene.now.wall && until(&scene, &tablet) > scene.now.wall);
+    }
+    // Who has nothing without an approval has nothing.
+    scene.refreshed("u-3", claims("u-3", &["contractors"])).unwrap();
+    assert_eq!((scene.labels_of(&server).as_str(), until(&scene, &server)), ("", scene.now.wall));
+    assert_eq!(scene.labels_of(&tablet), "team=ext");
+    let contractor = person("u-3", &["contractors"]);
+    assert_eq!(scene.sign_in_again(&server, &contractor).unwrap_err().code, "BH-C208");
+    assert!(scene.sign_in_again(&tablet, &contractor).is_ok());
+    // An approval is for one person.
+    scene.sign_in_again(&tablet, &person("u-1", &["engineering"])).unwrap();
+    assert_eq!(scene.sign_in_again(&tablet, &contractor).unwrap_err().code, "BH-C208");
+}
+
+/// Two nodes of one engineer of the databases, of which the first cannot be certified without `role`, for its seal is
+/// over that label too.
+fn one_sealed() -> (Scene, Machine, Machine) {
+    let mut scene = Scene::staffed();
+    scene.apply(rule("mesh", "*", "*", ""));
+    let ada = person("u-1", &["engineering", "databases"]);
+    let (first, second) = (scene.node_of(&ada, "first"), scene.node_of(&ada, "second"));
+    change(&mut scene, |document| document.sealed = vec!["env".parse().unwrap()]);
+    seal(&mut scene, &first, "env=prod,role=db", 30 * 24 * HOUR).unwrap();
+    (scene, first, second)
+}
+
+fn ends(scene: &Scene) -> usize {
+    scene.journal.iter().filter(|event| matches!(event.change, Change::NodeSessionEnded { .. })).count()
+}
+
+#[test]
+fn a_node_that_cannot_follow_ends_and_keeps_no_other_from_following() {
+    let (mut scene, first, second) = one_sealed();
+    let watch = scene.node("watch", "");
+    let link = scene.online(&watch);
+    let until = |scene: &Scene, machine| scene.record(machine).owner.as_ref().unwrap().session_until;
+    let before = scene.record(&first).certificate.clone();
+    scene.wait(HOUR);
+    scene.refreshed("u-1", claims("u-1", &["engineering"])).unwrap();
+    assert_eq!(scene.labels_of(&second), "team=eng");
+    assert_eq!(until(&scene, &second), scene.now.wall.plus(12 * HOUR));
+    // The other is off the maps, and what it holds is void.
+    assert_eq!((scene.labels_of(&first).as_str(), until(&scene, &first)), ("env=prod", scene.now.wall));
+    assert_eq!(scene.peers(link).into_iter().collect::<Vec<_>>(), ["second"]);
+    let old = Certificate::parse(before.chain.leaf()).unwrap().claims;
+    assert!(scene.revocations(link).revokes(&old));
+    let Some(ended) =
+        scene.journal.iter().find(|event| matches!(event.change, Change::NodeSessionEnded { .. }))
+    else {
+        panic!("nothing is written down")
+    };
+    assert!(ended.audit().detail["reason"].as_str().unwrap().contains("seal"), "{ended:?}");
+    // What an administrator does to it meanwhile gives it nothing back.
+    assert_eq!(scene.label(&first.name, "site", Some("hq")).err().unwrap().code, "BH-C181");
+    let again = scene.restarted(scene.journal.len());
+    assert_eq!(again.coordinator.state(), scene.coordinator.state());
+
+    scene.wait(HOUR);
+    scene.refreshed("u-1", claims("u-1", &["engineering"])).unwrap();
+    assert_eq!((ends(&scene), until(&scene, &first) < scene.now.wall), (1, true), "it ends once");
+    scene.refreshed("u-1", claims("u-1", &["engineering", "databases"])).unwrap();
+    assert_eq!(scene.labels_of(&first), "env=prod,role=db,team=eng");
+    assert_eq!(until(&scene, &first), scene.now.wall.plus(12 * HOUR));
+    assert!(scene.record(&first).certificate.not_after > scene.now.wall);
+}
+
+#[test]
+fn a_person_without_a_rule_is_out_with_every_node() {
+    let (mut scene, first, second) = one_sealed();
+    // Too many labels to say anything more: nothing of it counts when nothing is granted.
+    for number in 0..62 {
+        scene.label(&second.name, &format!("l{number}"), Some("x")).unwrap();
+    }
+    scene.wait(HOUR);
+    scene.refreshed("u-1", claims("u-1", &["chess"])).unwrap();
+    for machine in [&first, &second] {
+        let node = scene.record(machine);
+        assert_eq!(node.owner.as_ref().unwrap().session_until, scene.now.wall);
+        assert!(node.certificate.not_after <= scene.now.wall && node.labels.get("team").is_none());
+    }
+}
+
+#[test]
+fn a_node_with_too_many_labels_is_not_prolonged_with_those_of_before() {
+    let mut scene = Scene::staffed();
+    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    for number in 0..63 {
+        scene.label(&laptop.name, &format!("l{number}"), Some("x")).unwrap();
+    }
+    let until = scene.record(&laptop).owner.as_ref().unwrap().session_until;
+    scene.wait(HOUR);
+    scene.refreshed("u-1", claims("u-1", &["engineering", "databases"])).unwrap();
+    let node = scene.record(&laptop);
+    assert!(node.owner.as_ref().unwrap().session_until < until && node.labels.len() == 63);
+}
+
+#[test]
 fn an_administrators_key_follows_the_provider() {
     let mut scene = Scene::staffed();
     for outcome in [RefreshOutcome::Denied("gone".to_owned()), claims("u-9", &["engineering"])] {
@@ -155,6 +273,70 @@ fn an_administrators_key_follows_the_provider() {
         assert!(!scene.refreshed("u-9", outcome).unwrap(), "nothing is left of them here");
         assert_eq!(scene.coordinator.state().api_keys.len(), 0);
     }
+}
+
+#[test]
+fn nobody_fetches_a_key_for_a_right_that_was_lost_since() {
+    let mut scene = Scene::staffed();
+    for outcome in [RefreshOutcome::Denied("gone".to_owned()), claims("u-9", &["engineering"])] {
+        let begun = scene.sign_in_for(Purpose::Login).ok().unwrap();
+        scene.confirm(&begun.user_code, &person("u-9", &["netops"])).unwrap();
+        assert!(!scene.refreshed("u-9", outcome).unwrap(), "nothing waits for them any more");
+        assert!(
+            matches!(scene.poll(&begun.device_code), PollState::Refused(error) if error.code == "BH-C205")
+        );
+        assert!(scene.coordinator.state().api_keys.is_empty());
+    }
+}
+
+#[test]
+fn what_a_provider_says_at_a_sign_in_counts_for_every_machine_and_prolongs_no_other() {
+    let mut scene = Scene::staffed();
+    let ada = person("u-1", &["engineering", "databases"]);
+    let (desk, laptop) = (scene.node_of(&ada, "desk"), scene.node_of(&ada, "laptop"));
+    let until = scene.record(&desk).owner.as_ref().unwrap().session_until;
+    scene.wait(HOUR);
+    scene.sign_in_again(&laptop, &person("u-1", &["engineering"])).unwrap();
+    assert_eq!((scene.labels_of(&desk), scene.labels_of(&laptop)), ("team=eng".into(), "team=eng".into()));
+    assert_eq!(scene.record(&desk).owner.as_ref().unwrap().session_until, until);
+    assert!(scene.record(&desk).certificate.not_after <= until);
+    let renewed = scene.record(&laptop).owner.as_ref().unwrap().session_until;
+    assert_eq!(renewed, scene.now.wall.plus(12 * HOUR));
+    assert_eq!(scene.restarted(scene.journal.len()).coordinator.state(), scene.coordinator.state());
+}
+
+#[test]
+fn whoever_is_refused_at_a_sign_in_loses_what_they_had() {
+    for only_looks in [false, true] {
+        let mut scene = Scene::staffed();
+        let desk = scene.node_of(&person("u-9", &["engineering", "netops"]), "desk");
+        let login = scene.sign_in_for(Purpose::Login).ok().unwrap();
+        scene.confirm(&login.user_code, &person("u-9", &["engineering", "netops"])).unwrap();
+        assert!(matches!(scene.poll(&login.device_code), PollState::Session(_)));
+        scene.wait(HOUR / 2);
+        let device = scene.device();
+        let begun = scene.sign_in(&device, Some("laptop")).ok().unwrap();
+        let nobody = person("u-9", &["chess"]);
+        let refusal = match only_looks {
+            true => scene.preview(&begun.user_code, &nobody).unwrap_err(),
+            false => scene.confirm(&begun.user_code, &nobody).unwrap_err(),
+        };
+        assert_eq!(refusal.code, "BH-C205");
+        let node = scene.record(&desk);
+        assert_eq!(
+            (node.labels.to_string().as_str(), node.owner.as_ref().unwrap().session_until),
+            ("", scene.now.wall)
+        );
+        assert!(scene.coordinator.state().api_keys.is_empty());
+        let kinds = |scene: &Scene| scene.journal.iter().filter(|event| !is_refusal(event)).count();
+        let entries = kinds(&scene);
+        assert!(scene.preview(&begun.user_code, &nobody).is_err());
+        assert_eq!(kinds(&scene), entries, "nothing is left to say");
+    }
+}
+
+fn is_refusal(event: &crate::Event) -> bool {
+    matches!(event.change, Change::Refused { .. })
 }
 
 #[test]

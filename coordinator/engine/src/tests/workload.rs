@@ -2,7 +2,7 @@
 
 use super::people::{Device, HOUR, person};
 use super::renewal::renew;
-use super::scene::{LIFETIME, Machine, Scene, name};
+use super::scene::{LIFETIME, Machine, Scene, name, rule};
 use crate::{Claims, Class, Command, Refusal, Reply, RequestId};
 use bulkhead_identity::Chain;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +62,17 @@ fn another_repository_is_nobody() {
         assert_eq!((refusal.class, refusal.code), (Class::Forbidden, "BH-C205"));
     }
     assert!(scene.coordinator.state().nodes.is_empty());
+}
+
+#[test]
+fn a_name_that_the_policy_speaks_of_is_for_an_administrator_to_give() {
+    let mut scene = Scene::staffed();
+    scene.apply(rule("backups", "node:backup", "*", ""));
+    let device = scene.device();
+    let refusal = enrol(&mut scene, device, pipeline("acme/app"), "backup").err().unwrap();
+    assert_eq!((refusal.class, refusal.code), (Class::Forbidden, "BH-C231"));
+    let device = scene.device();
+    assert!(enrol(&mut scene, device, pipeline("acme/app"), "job").is_ok());
 }
 
 #[test]

@@ -89,6 +89,8 @@ audit_events! {
     PersonRefreshed = "person_refreshed",
     /// A provider no longer vouches for a person.
     PersonDenied = "person_denied",
+    /// What a person's node is cannot be certified any more: session and certificate end.
+    NodeSessionEnded = "node_session_ended",
     /// A person signed in as an administrator.
     AdministratorSignedIn = "administrator_signed_in",
     /// A node holds a new certificate.
