@@ -130,6 +130,8 @@ pub enum Command {
         request: RequestId,
         /// As typed.
         user_code: String,
+        /// Of whoever says so, verified.
+        claims: Box<Claims>,
         /// Address of the browser: wrong codes are counted.
         source: IpAddr,
     },

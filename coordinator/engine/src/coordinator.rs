@@ -167,7 +167,8 @@ impl Coordinator {
                 effects.answer(request, self.sign_in_begin(source, purpose, &entropy, now));
             }
             Command::SignInLook { request, user_code, source } => {
-                effects.answer(request, self.sign_in_look(&user_code, source, now));
+                let answer = self.sign_in_look(&user_code, source, now, &mut effects);
+                effects.answer(request, answer);
             }
             Command::SignInPreview { request, user_code, claims, source, entropy } => {
                 let confirmer = Confirmer { claims: &claims, road: Road::Page, source };
@@ -179,8 +180,9 @@ impl Coordinator {
                 let answer = self.sign_in_confirm(&user_code, &confirmer, &entropy, now, &mut effects);
                 effects.answer(request, answer);
             }
-            Command::SignInRefuse { request, user_code, source } => {
-                effects.answer(request, self.sign_in_refuse(&user_code, source, now));
+            Command::SignInRefuse { request, user_code, claims, source } => {
+                let answer = self.sign_in_refuse(&user_code, &claims, source, now, &mut effects);
+                effects.answer(request, answer);
             }
             Command::SignInPoll { request, device_code, entropy, .. } => {
                 let answer = self.sign_in_poll(&device_code, &entropy, now, &mut effects);

@@ -73,7 +73,7 @@ pub use person::{
 pub use policy::PolicyRecord;
 pub use proposal::Proposal;
 pub use refusal::{Class, Refusal};
-pub use refused::{MAX_ADMINISTRATOR_REFUSALS, MAX_STRANGER_REFUSALS, REFUSAL_WINDOW};
+pub use refused::{MAX_ADMINISTRATOR_REFUSALS, MAX_PERSON_REFUSALS, MAX_STRANGER_REFUSALS, REFUSAL_WINDOW};
 pub use registry::{Certified, NodeRecord, NodeState};
 pub use revoke::{Audience, RevocationStep};
 pub use rules::{

@@ -10,7 +10,7 @@ use crate::entropy::Entropy;
 use crate::event::{Actor, Change};
 use crate::keys::{ApiKey, MAX_API_KEYS};
 use crate::newcomer::{Newcomer, Proved};
-use crate::person::{Claims, Owner, display, who};
+use crate::person::{Claims, Owner, who};
 use crate::refusal::{Class, Refusal};
 use crate::registry::NodeRecord;
 use crate::rules::{AdminGrant, Grant, PERSON_CERTIFICATE_LIFETIME};
@@ -126,11 +126,14 @@ impl Coordinator {
         now: Now,
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
-        let code = self.find_sign_in(typed, confirmer.source, now)?;
-        let preview = self.preview(&code, confirmer, now);
-        // Who is refused here confirms nothing: what the provider said of them would be heard nowhere.
-        if preview.is_err() && self.knows(&confirmer.claims.person()) {
-            self.hear(confirmer.claims, entropy, now, effects);
+        let found = self.find_sign_in(typed, confirmer.source, now);
+        let preview = found.and_then(|code| self.preview(&code, confirmer, now));
+        if let Err(refusal) = &preview {
+            self.refused_step(Actor::person(confirmer.claims), "preview", refusal, now, effects);
+            // Whoever is refused here confirms nothing: what the provider said of them would be heard nowhere.
+            if self.knows(&confirmer.claims.person()) {
+                self.hear(confirmer.claims, entropy, now, effects);
+            }
         }
         preview.map(Reply::SignInPreview)
     }
@@ -169,19 +172,34 @@ impl Coordinator {
         now: Now,
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
+        let known = self.knows(&confirmer.claims.person());
+        let outcome = self.confirm_or_end(typed, confirmer, entropy, now, effects);
+        if let Err(refusal) = &outcome {
+            self.refused_step(Actor::person(confirmer.claims), "confirm", refusal, now, effects);
+        }
+        if known {
+            self.hear(confirmer.claims, entropy, now, effects);
+        }
+        outcome.map(Reply::SignInDone)
+    }
+
+    fn confirm_or_end(
+        &mut self,
+        typed: &str,
+        confirmer: &Confirmer<'_>,
+        entropy: &Entropy,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<SignInOutcome, Refusal> {
         self.writable()?;
         let code = self.find_sign_in(typed, confirmer.source, now)?;
-        let known = self.knows(&confirmer.claims.person());
         let outcome = self.confirm(&code, confirmer, entropy, now, effects);
         if let Err(refusal) = &outcome
             && matches!(refusal.class, Class::Forbidden | Class::Conflict)
         {
             self.end_sign_in(&code, refusal.clone());
         }
-        if known {
-            self.hear(confirmer.claims, entropy, now, effects);
-        }
-        outcome.map(Reply::SignInDone)
+        outcome
     }
 
     fn confirm(
@@ -195,8 +213,7 @@ impl Coordinator {
         let sign_in = self.sign_ins.open.get(code.as_str()).ok_or_else(super::over)?;
         let (device, source) = (ByteArray::from(sign_in.device), sign_in.source);
         let claims = confirmer.claims;
-        let (provider, person) = (claims.provider.clone(), claims.person());
-        let actor = Actor::Person { provider, person: person.clone(), name: display(&claims.name) };
+        let (actor, person) = (Actor::person(claims), claims.person());
         let outcome = match self.decide(sign_in, confirmer, now)? {
             Decision::Login { user, grant } => {
                 let (role, session) = (grant.role, grant.session);

@@ -16,8 +16,9 @@ use crate::command::Purpose;
 use crate::coordinator::Coordinator;
 use crate::effect::{Effects, Reply};
 use crate::entropy::Entropy;
+use crate::event::Actor;
 use crate::newcomer::{Proved, wished_name};
-use crate::person::Person;
+use crate::person::{Claims, Person};
 use crate::refusal::{Class, Refusal};
 use crate::rules::AdminGrant;
 use crate::waiting::Waiting;
@@ -150,6 +151,17 @@ impl SignIn {
         now.mono.saturating_sub(self.began) >= SIGN_IN_WINDOW + OUTCOME_WINDOW
     }
 
+    /// What asks for it, for the audit log.
+    fn whose(&self) -> String {
+        let source = self.source;
+        match &self.wanted {
+            Wanted::Machine { name, proved } => {
+                format!("machine {name} ({}) at {source}", proved.identity_key.fingerprint())
+            }
+            Wanted::Session => format!("the administrator's session for {source}"),
+        }
+    }
+
     fn view(&self, code: &UserCode, now: Now) -> SignInView {
         let (purpose, device, fingerprint) = match &self.wanted {
             Wanted::Machine { name, proved } => {
@@ -225,15 +237,40 @@ impl Coordinator {
         Ok(node.name.clone())
     }
 
-    pub(crate) fn sign_in_look(&mut self, typed: &str, source: IpAddr, now: Now) -> Result<Reply, Refusal> {
-        let code = self.find_sign_in(typed, source, now)?;
+    /// Whoever mistypes a code is nobody's business; whoever is refused for guessing is.
+    pub(crate) fn sign_in_look(
+        &mut self,
+        typed: &str,
+        source: IpAddr,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
+        let found = self.find_sign_in(typed, source, now);
+        if let Err(refusal) = &found
+            && refusal.class == Class::TooMany
+        {
+            self.refused_step(Actor::Stranger, "look", refusal, now, effects);
+        }
+        let code = found?;
         let sign_in = self.sign_ins.open.get(code.as_str()).ok_or_else(over)?;
         Ok(Reply::SignIn(sign_in.view(&code, now)))
     }
 
-    pub(crate) fn sign_in_refuse(&mut self, typed: &str, source: IpAddr, now: Now) -> Result<Reply, Refusal> {
+    /// Somebody who was shown another's machine as theirs has been deceived, or has mistyped: either is written down.
+    pub(crate) fn sign_in_refuse(
+        &mut self,
+        typed: &str,
+        claims: &Claims,
+        source: IpAddr,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
         let code = self.find_sign_in(typed, source, now)?;
         let refusal = Refusal::new(Class::Forbidden, "BH-C204", "the person who looked at it refused it");
+        let whose = self.sign_ins.open.get(code.as_str()).map(SignIn::whose).unwrap_or_default();
+        let written =
+            Refusal { message: format!("{whose} is not theirs, the person says"), ..refusal.clone() };
+        self.refused_step(Actor::person(claims), "confirm", &written, now, effects);
         self.end_sign_in(&code, refusal);
         Ok(Reply::Done)
     }

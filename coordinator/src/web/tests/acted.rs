@@ -137,7 +137,7 @@ impl SignIns for Engine {
         Box::pin(async { self.known(code).map(|()| self.0.outcome.clone()) })
     }
 
-    fn refuse<'a>(&'a self, code: &'a str, _: IpAddr) -> Answer<'a, Result<(), Refusal>> {
+    fn refuse<'a>(&'a self, code: &'a str, _: &'a Claims, _: IpAddr) -> Answer<'a, Result<(), Refusal>> {
         self.1.note(format!("refused {code}"));
         Box::pin(async { Ok(()) })
     }
