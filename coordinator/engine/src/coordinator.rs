@@ -23,7 +23,7 @@ use crate::signin::{Confirmer, SignIns};
 use crate::slices::Slices;
 use crate::state::State;
 use crate::timing::{RETRY_INTERVAL, TICK_INTERVAL};
-use crate::workload::Workload;
+use crate::workload::{Enrolments, Workload};
 use bulkhead_acl::{Classes, Subject};
 use bulkhead_identity::{Epoch, IdentityKey, Issuer, NodeName, Now, Revocations, Timestamp, Trust};
 use bulkhead_protocol::admin::NodeList;
@@ -69,6 +69,7 @@ pub struct Coordinator {
     pub(crate) receipts: Receipts,
     pub(crate) challenges: Challenges,
     pub(crate) sign_ins: SignIns,
+    pub(crate) enrolments: Enrolments,
     pub(crate) reach: Reach,
     pub(crate) slices: Slices,
     pub(crate) maps: Maps,
@@ -119,6 +120,7 @@ impl Coordinator {
             receipts: Receipts::default(),
             challenges: Challenges::default(),
             sign_ins: SignIns::default(),
+            enrolments: Enrolments::default(),
             reach: Reach::new(rules, now.wall),
             slices,
             maps: Maps::starting(now),
@@ -301,6 +303,7 @@ impl Coordinator {
         self.ticked = Some(now.mono);
         self.challenges.expire(|open| open.is_over(now));
         self.expire_sign_ins(now);
+        self.enrolments.expire(now);
         // What the journal has no room for now ends at a later tick.
         let _ = self.expire_pending(now, effects);
         self.end_asks(now, effects);

@@ -50,6 +50,7 @@ mod sign;
 mod signin;
 mod slices;
 mod state;
+mod tally;
 mod timing;
 mod tokens;
 mod trust;

@@ -119,6 +119,7 @@ impl PendingRecord {
             labels: owner.granted.clone(),
             owner: Some(owner),
             lifetime: self.lifetime,
+            workload: None,
         })
     }
 }
@@ -189,7 +190,8 @@ impl Coordinator {
         now: Now,
         effects: &mut Effects,
     ) -> Result<NodeName, Refusal> {
-        let Newcomer { name, proved, labels: _, owner: Some(owner), lifetime } = newcomer else {
+        let Newcomer { name, proved, labels: _, owner: Some(owner), lifetime, workload: None } = newcomer
+        else {
             return Err(Refusal::new(Class::Forbidden, "BH-C211", "only a person's node can wait"));
         };
         let others =

@@ -293,8 +293,14 @@ impl Coordinator {
         let (session, approval) = (grant.session, grant.approval || unseen || self.has_rights(name));
         let owner = Owner::new(confirmer.claims, now.wall.plus(session), grant.labels.clone());
         let lifetime = Some(grant.lifetime.unwrap_or(PERSON_CERTIFICATE_LIFETIME));
-        let newcomer =
-            Newcomer { name: name.clone(), proved, labels: grant.labels, owner: Some(owner), lifetime };
+        let newcomer = Newcomer {
+            name: name.clone(),
+            proved,
+            labels: grant.labels,
+            owner: Some(owner),
+            lifetime,
+            workload: None,
+        };
         Ok(Decision::Join { newcomer, session, approval })
     }
 

@@ -6,7 +6,6 @@
 
 mod codes;
 mod confirm;
-mod guesses;
 
 pub(crate) use confirm::Confirmer;
 pub use confirm::{Preview, SignInOutcome};
@@ -21,12 +20,12 @@ use crate::newcomer::{Proved, wished_name};
 use crate::person::{Claims, Person};
 use crate::refusal::{Class, Refusal};
 use crate::rules::AdminGrant;
-use crate::waiting::Waiting;
+use crate::tally::Tally;
+use crate::waiting::{Network, Waiting};
 use bulkhead_identity::{Fingerprint, NodeName, Now, Timestamp};
 use bulkhead_protocol::signin::{DeviceAuthorization, POLL_INTERVAL_SECS, PollState, SIGN_IN_WINDOW_SECS};
 use bulkhead_protocol::token::secret_hash;
 use codes::UserCode;
-use guesses::Guesses;
 use minicbor::bytes::ByteArray;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,6 +36,13 @@ use subtle::ConstantTimeEq;
 pub(crate) const MAX_SIGN_INS: usize = 1024;
 /// How long a sign-in may take.
 pub(crate) const SIGN_IN_WINDOW: Duration = Duration::from_secs(SIGN_IN_WINDOW_SECS);
+/// Wrong user codes of one network in [`GUESS_WINDOW`]: whoever guesses is soon refused, whatever they ask next (RFC
+/// 8628, section 5.1).
+const MAX_GUESSES: u32 = 5;
+/// See [`MAX_GUESSES`].
+const GUESS_WINDOW: Duration = Duration::from_secs(60);
+/// Networks that are counted at once.
+const MAX_GUESSERS: usize = 16_384;
 /// How long its machine may still ask how it ended.
 const OUTCOME_WINDOW: Duration = Duration::from_secs(60);
 /// Machines that can be told why they wait no longer.
@@ -74,7 +80,7 @@ pub struct SignInView {
 #[derive(Default)]
 pub(crate) struct SignIns {
     open: Waiting<SignIn, MAX_SIGN_INS>,
-    guesses: Guesses,
+    guesses: Tally<Network, MAX_GUESSES, { GUESS_WINDOW.as_secs() }, MAX_GUESSERS>,
     /// Why machines wait no longer, by the hash of their device code.
     ended: BTreeMap<[u8; 32], (Refusal, Duration)>,
 }
@@ -277,7 +283,8 @@ impl Coordinator {
 
     /// The code of an open sign-in. Unknown, wrong, spent and over are one answer, and each counts as a guess.
     fn find_sign_in(&mut self, typed: &str, source: IpAddr, now: Now) -> Result<UserCode, Refusal> {
-        if !self.sign_ins.guesses.admits(source, now) {
+        let network = Network::from(source);
+        if !self.sign_ins.guesses.admits(&network, now) {
             return Err(Refusal::new(Class::TooMany, "BH-C203", "too many wrong codes from this network")
                 .help("wait a minute and type the code again"));
         }
@@ -286,7 +293,7 @@ impl Coordinator {
         };
         let code = UserCode::read(typed).filter(open);
         if code.is_none() {
-            self.sign_ins.guesses.count(source, now);
+            self.sign_ins.guesses.count(network, now);
         }
         code.ok_or_else(over)
     }
