@@ -229,13 +229,10 @@ impl Coordinator {
         }))
     }
 
-    /// A node that signs in again keeps its name; a newcomer's is its wish.
+    /// A node that signs in again keeps its name; a newcomer's is its wish. Whether that is free is said to whoever may
+    /// enrol it: a stranger could ask for name after name (D2).
     fn wanted_name(&self, proved: &Proved, wish: Option<&str>) -> Result<NodeName, Refusal> {
-        let Some(node) = self.known_machine(proved) else {
-            let name = wished_name(wish)?;
-            self.refuse_clash(&proved.unique(&name))?;
-            return Ok(name);
-        };
+        let Some(node) = self.known_machine(proved) else { return wished_name(wish) };
         if wish.is_some_and(|wish| wish != node.name.as_str()) {
             let message = format!("this machine is node {} already", node.name);
             return Err(Refusal::new(Class::Conflict, "BH-C105", message).help("leave out the name"));

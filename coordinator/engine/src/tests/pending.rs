@@ -101,9 +101,13 @@ fn l15_name_and_keys_of_a_node_that_waits_are_taken() {
     let secret = scene.token(CreateToken { uses: Some(9), ..CreateToken::default() });
     assert_eq!(scene.join(&*secret, Some("tablet")).err().unwrap().code, "BH-C105");
     let other = scene.device();
-    assert_eq!(scene.sign_in(&other, Some("tablet")).err().unwrap().code, "BH-C105");
+    let refusal = |scene: &mut Scene, device: &Device, wish: &str| {
+        let begun = scene.sign_in(device, Some(wish)).ok().unwrap();
+        scene.confirm(&begun.user_code, &person("u-1", &["engineering"])).unwrap_err().code
+    };
+    assert_eq!(refusal(&mut scene, &other, "tablet"), "BH-C105");
     let thief = Device { identity: other.identity, tunnel: device.tunnel };
-    assert_eq!(scene.sign_in(&thief, Some("thief")).err().unwrap().code, "BH-C106");
+    assert_eq!(refusal(&mut scene, &thief, "thief"), "BH-C106");
     // The machine itself is not in its own way: it begins again under another name, or joins by a token.
     let device = Device { identity: device.identity, tunnel: thief.tunnel };
     let again = scene.sign_in(&device, Some("slate")).ok().unwrap();

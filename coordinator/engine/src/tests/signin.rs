@@ -222,22 +222,28 @@ fn d10_a_node_that_joined_by_a_token_becomes_its_persons_and_keeps_no_label() {
 }
 
 #[test]
-fn d13_names_and_keys_of_others_are_refused_before_anybody_is_asked() {
+fn d13_names_and_keys_of_others_are_refused_and_d2_strangers_are_not_told() {
     let mut scene = Scene::staffed();
-    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    let ada = person("u-1", &["engineering"]);
+    let laptop = scene.node_of(&ada, "laptop");
     let device = scene.device();
-    assert_eq!(scene.sign_in(&device, Some("laptop")).err().unwrap().code, "BH-C105");
+    let refusal = |scene: &mut Scene, device: &super::people::Device, wish: &str| {
+        let begun = scene.sign_in(device, Some(wish)).ok().unwrap();
+        let stranger = scene.preview(&begun.user_code, &person("u-2", &["chess"])).unwrap_err();
+        assert_eq!(stranger.code, "BH-C205");
+        scene.confirm(&begun.user_code, &ada).unwrap_err().code
+    };
+    assert_eq!(refusal(&mut scene, &device, "laptop"), "BH-C105");
     assert_eq!(scene.sign_in(&device, None).err().unwrap().code, "BH-C104");
     for hostile in ["pending", "Laptop", "../x", "a.b", ""] {
         assert_eq!(scene.sign_in(&device, Some(hostile)).err().unwrap().code, "BH-C104", "{hostile}");
     }
     let thief = super::people::Device { identity: device.identity, tunnel: laptop.tunnel };
-    assert_eq!(scene.sign_in(&thief, Some("thief")).err().unwrap().code, "BH-C106");
+    assert_eq!(refusal(&mut scene, &thief, "thief"), "BH-C106");
     // A name that is taken while the person reads the page.
     let (one, two) = (scene.device(), scene.device());
     let (first, second) =
         (scene.sign_in(&one, Some("desk")).ok().unwrap(), scene.sign_in(&two, Some("desk")).ok().unwrap());
-    let ada = person("u-1", &["engineering"]);
     scene.confirm(&first.user_code, &ada).unwrap();
     assert_eq!(scene.confirm(&second.user_code, &ada).unwrap_err().code, "BH-C105");
     assert_eq!(refused(scene.poll(&second.device_code)), "BH-C105");
