@@ -236,7 +236,9 @@ impl Coordinator {
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
         self.writable()?;
-        let newcomer = self.state.waiting(name)?.newcomer(now)?;
+        let waiting = self.state.waiting(name)?;
+        self.may_have_one_more(&waiting.owner.person)?;
+        let newcomer = waiting.newcomer(now)?;
         let node = self.new_node(newcomer, entropy.serial(), now)?;
         self.commit(actor, Change::NodeApproved { node: Box::new(node) }, now, effects)?;
         self.admit(name, now);

@@ -147,7 +147,7 @@ impl State {
     }
 
     /// Active nodes of a person.
-    fn nodes_of(&self, person: &Person) -> Vec<NodeName> {
+    pub(crate) fn nodes_of(&self, person: &Person) -> Vec<NodeName> {
         let active = self.nodes.values().filter(|node| node.is_active() && node.is_of(person));
         active.map(|node| node.name.clone()).collect()
     }

@@ -10,7 +10,7 @@ use crate::entropy::Entropy;
 use crate::event::{Actor, Change};
 use crate::keys::{ApiKey, MAX_API_KEYS};
 use crate::newcomer::{Newcomer, Proved};
-use crate::person::{Claims, Owner, who};
+use crate::person::{Claims, Owner, Person, who};
 use crate::refusal::{Class, Refusal};
 use crate::registry::NodeRecord;
 use crate::rules::{AdminGrant, Grant, PERSON_CERTIFICATE_LIFETIME};
@@ -282,13 +282,7 @@ impl Coordinator {
         now: Now,
     ) -> Result<Decision, Refusal> {
         self.refuse_clash(&proved.unique(name))?;
-        let person = confirmer.claims.person();
-        let nodes = self.state.nodes.values().filter(|node| node.is_of(&person)).count();
-        if nodes >= MAX_NODES_PER_PERSON {
-            let message = format!("this person has {nodes} nodes already (MAX_NODES_PER_PERSON)");
-            return Err(Refusal::new(Class::Forbidden, "BH-C207", message)
-                .help("have those revoked and removed that are not needed"));
-        }
+        self.may_have_one_more(&confirmer.claims.person())?;
         let unseen = confirmer.road == Road::ProviderDevice;
         let (session, approval) = (grant.session, grant.approval || unseen || self.has_rights(name));
         let owner = Owner::new(confirmer.claims, now.wall.plus(session), grant.labels.clone());
@@ -304,6 +298,16 @@ impl Coordinator {
         Ok(Decision::Join { newcomer, session, approval })
     }
 
+    /// Refuses a person who has as many nodes as one may have.
+    pub(crate) fn may_have_one_more(&self, person: &Person) -> Result<(), Refusal> {
+        let nodes = self.state.nodes_of(person).len();
+        if nodes < MAX_NODES_PER_PERSON {
+            return Ok(());
+        }
+        let message = format!("this person has {nodes} nodes already (MAX_NODES_PER_PERSON)");
+        Err(Refusal::new(Class::Forbidden, "BH-C207", message).help("have those revoked that are not needed"))
+    }
+
     /// Whoever had it approved once need not again. Who did not has what nobody has to approve; for more, and when it
     /// was another's, that machine begins anew (D10).
     fn decide_again(
@@ -314,6 +318,9 @@ impl Coordinator {
     ) -> Result<Decision, Refusal> {
         let owner = node.owner.as_ref().filter(|owner| owner.person == confirmer.claims.person());
         let approved = owner.is_some_and(|owner| owner.approved);
+        if owner.is_none() {
+            self.may_have_one_more(&confirmer.claims.person())?;
+        }
         let mut grant = self.granted(confirmer.claims)?;
         if grant.approval && !approved && owner.is_some() {
             grant = self.granted_at_once(confirmer.claims).unwrap_or(grant);

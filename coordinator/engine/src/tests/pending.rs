@@ -158,6 +158,27 @@ fn one_person_cannot_fill_the_list() {
 }
 
 #[test]
+fn one_person_has_so_many_nodes_whichever_way_they_come() {
+    let mut scene = Scene::staffed();
+    let both = person("u-3", &["engineering"]);
+    let first = scene.node_of(&both, "n0");
+    let (another, server) =
+        (scene.node_of(&person("u-1", &["engineering"]), "desk"), scene.node("server", ""));
+    waiting(&mut scene, "tablet");
+    for number in 1..100 {
+        scene.node_of(&both, &format!("n{number}"));
+    }
+    let approve = AdminCall::NodeApprove(name("tablet"));
+    assert_eq!(scene.admin(approve).err().unwrap().code, "BH-C207");
+    for machine in [&another, &server] {
+        assert_eq!(scene.sign_in_again(machine, &both).unwrap_err().code, "BH-C207");
+    }
+    assert!(scene.sign_in_again(&first, &both).is_ok(), "it is one of them");
+    scene.revoke(&first);
+    assert!(scene.sign_in_again(&another, &both).is_ok(), "a revoked one is none");
+}
+
+#[test]
 fn who_confirmed_at_the_providers_own_page_waits_whatever_the_rules_say() {
     let mut scene = Scene::staffed();
     let device = scene.device();
