@@ -101,7 +101,7 @@ impl DeviceFlows {
     }
 
     async fn refuse(&self, user_code: String, source: IpAddr) -> Result<(), Refusal> {
-        let ask = |request, _| Command::SignInRefuse { request, user_code, source };
+        let ask = |request, _| Command::SignInRefuse { request, user_code, claims: None, source };
         let reply = self.engine.ask(ask).await.map_err(stopping)?;
         if let Reply::Refused(refusal) = reply { Err(refusal) } else { Ok(()) }
     }

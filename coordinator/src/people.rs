@@ -158,10 +158,15 @@ impl SignIns for EngineSignIns {
         })
     }
 
-    fn refuse<'a>(&'a self, code: &'a str, source: IpAddr) -> Answer<'a, Result<(), Refusal>> {
-        let user_code = code.to_owned();
+    fn refuse<'a>(
+        &'a self,
+        code: &'a str,
+        claims: &'a Claims,
+        source: IpAddr,
+    ) -> Answer<'a, Result<(), Refusal>> {
+        let (user_code, claims) = (code.to_owned(), Some(Box::new(claims.clone())));
         Box::pin(async move {
-            let ask = |request, _| Command::SignInRefuse { request, user_code, source };
+            let ask = |request, _| Command::SignInRefuse { request, user_code, claims, source };
             let reply = self.0.ask(ask).await.map_err(stopping)?;
             if let Reply::Refused(refusal) = reply {
                 return Err(refusal);

@@ -24,8 +24,10 @@ pub(crate) enum Writer {
 pub(crate) fn writer(command: &Command) -> Option<Writer> {
     match command {
         Command::EnrolFinish { request, .. }
-        // Of whoever is refused, what the provider said is followed.
+        // Of whoever is refused, what the provider said is followed, and the refusal is written down.
         | Command::SignInPreview { request, .. }
+        | Command::SignInLook { request, .. }
+        | Command::SignInRefuse { request, .. }
         | Command::SignInConfirm { request, .. }
         // It makes an administrator's key when one is fetched.
         | Command::SignInPoll { request, .. }
@@ -49,8 +51,6 @@ pub(crate) fn writer(command: &Command) -> Option<Writer> {
         Command::Tick
         | Command::EnrolBegin { .. }
         | Command::SignInBegin { .. }
-        | Command::SignInLook { .. }
-        | Command::SignInRefuse { .. }
         | Command::Connected { .. }
         | Command::Disconnected { .. } => None,
     }

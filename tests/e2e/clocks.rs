@@ -71,7 +71,7 @@ fn d15_a_coordinator_whose_clock_was_off_is_believed_once_it_is_right() {
 
         let mut coordinator = coordinator;
         coordinator.serve().unwrap();
-        let (_node, output) = join(&lab, &coordinator, name, "+0");
+        let (_node, output) = join(&lab, &coordinator, &format!("{name}-node"), "+0");
         output.success().unwrap();
     }
 }

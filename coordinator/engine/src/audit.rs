@@ -94,9 +94,9 @@ impl Event {
             Change::Refused { what, code, why } => {
                 (AuditEvent::Refused, json!({ "what": what, "code": code, "why": why }))
             }
-            Change::RefusalsCounted { strangers, administrators } => (
+            Change::RefusalsCounted { strangers, administrators, people } => (
                 AuditEvent::RefusalsCounted,
-                json!({ "strangers": strangers, "administrators": administrators }),
+                json!({ "strangers": strangers, "administrators": administrators, "people": people }),
             ),
             Change::Restored => (AuditEvent::Restored, json!({})),
             Change::RestoreAccepted { revocation, policy } => (

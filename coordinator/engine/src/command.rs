@@ -132,6 +132,8 @@ pub enum Command {
         request: RequestId,
         /// As typed.
         user_code: String,
+        /// Of whoever says so, verified; none when a provider's own device flow came to nothing.
+        claims: Option<Box<Claims>>,
         /// Address of the browser: wrong codes are counted.
         source: IpAddr,
     },

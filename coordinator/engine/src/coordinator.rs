@@ -23,7 +23,7 @@ use crate::signin::{Confirmer, SignIns};
 use crate::slices::Slices;
 use crate::state::State;
 use crate::timing::{RETRY_INTERVAL, TICK_INTERVAL};
-use crate::workload::Workload;
+use crate::workload::{Enrolments, Workload};
 use bulkhead_acl::{Classes, Subject};
 use bulkhead_identity::{Epoch, IdentityKey, Issuer, NodeName, Now, Revocations, Timestamp, Trust};
 use bulkhead_protocol::admin::NodeList;
@@ -69,6 +69,7 @@ pub struct Coordinator {
     pub(crate) receipts: Receipts,
     pub(crate) challenges: Challenges,
     pub(crate) sign_ins: SignIns,
+    pub(crate) enrolments: Enrolments,
     pub(crate) reach: Reach,
     pub(crate) slices: Slices,
     pub(crate) maps: Maps,
@@ -119,6 +120,7 @@ impl Coordinator {
             receipts: Receipts::default(),
             challenges: Challenges::default(),
             sign_ins: SignIns::default(),
+            enrolments: Enrolments::default(),
             reach: Reach::new(rules, now.wall),
             slices,
             maps: Maps::starting(now),
@@ -167,7 +169,8 @@ impl Coordinator {
                 effects.answer(request, self.sign_in_begin(source, purpose, road, &entropy, now));
             }
             Command::SignInLook { request, user_code, source } => {
-                effects.answer(request, self.sign_in_look(&user_code, source, now));
+                let answer = self.sign_in_look(&user_code, source, now, &mut effects);
+                effects.answer(request, answer);
             }
             Command::SignInPreview { request, user_code, claims, source, entropy } => {
                 let confirmer = Confirmer { claims: &claims, road: Road::Page, source };
@@ -179,8 +182,9 @@ impl Coordinator {
                 let answer = self.sign_in_confirm(&user_code, &confirmer, &entropy, now, &mut effects);
                 effects.answer(request, answer);
             }
-            Command::SignInRefuse { request, user_code, source } => {
-                effects.answer(request, self.sign_in_refuse(&user_code, source, now));
+            Command::SignInRefuse { request, user_code, claims, source } => {
+                let answer = self.sign_in_refuse(&user_code, claims.as_deref(), source, now, &mut effects);
+                effects.answer(request, answer);
             }
             Command::SignInPoll { request, device_code, entropy, .. } => {
                 let answer = self.sign_in_poll(&device_code, &entropy, now, &mut effects);
@@ -299,6 +303,7 @@ impl Coordinator {
         self.ticked = Some(now.mono);
         self.challenges.expire(|open| open.is_over(now));
         self.expire_sign_ins(now);
+        self.enrolments.expire(now);
         // What the journal has no room for now ends at a later tick.
         let _ = self.expire_pending(now, effects);
         self.end_asks(now, effects);

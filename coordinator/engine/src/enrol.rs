@@ -70,7 +70,8 @@ impl Coordinator {
         let proved = proved?;
         let token = token.ok_or_else(token_refused)?;
         let name = choose_name(token, finish.name)?;
-        let newcomer = Newcomer { name, proved, labels: token.labels.clone(), owner: None, lifetime: None };
+        let labels = token.labels.clone();
+        let newcomer = Newcomer { name, proved, labels, owner: None, lifetime: None, workload: None };
         let token = token.id.clone();
         let node = self.new_node(newcomer, finish.entropy.serial(), now)?;
         let (actor, name) = (Actor::JoinToken { id: token.clone() }, node.name.clone());

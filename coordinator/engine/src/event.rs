@@ -5,7 +5,7 @@
 use crate::admins::AdminRole;
 use crate::keys::ApiKey;
 use crate::pending::PendingRecord;
-use crate::person::{Person, who};
+use crate::person::{Claims, Person, display, who};
 use crate::policy::PolicyRecord;
 use crate::registry::{Certified, NodeRecord};
 use crate::revoke::{Audience, RevocationStep};
@@ -65,6 +65,14 @@ pub enum Actor {
     /// Nobody that we know: without a valid credential.
     #[n(10)]
     Stranger,
+}
+
+impl Actor {
+    /// Whoever these claims are about.
+    pub(crate) fn person(claims: &Claims) -> Self {
+        let (provider, person) = (claims.provider.clone(), claims.person());
+        Self::Person { provider, person, name: display(&claims.name) }
+    }
 }
 
 impl std::fmt::Display for Actor {
@@ -410,7 +418,7 @@ pub enum Change {
     /// A request was refused; nothing changed.
     #[n(33)]
     Refused {
-        /// Method and path of the route.
+        /// Method and path of the route, or the step of a sign-in.
         #[n(0)]
         what: String,
         /// Code of the refusal.
@@ -429,6 +437,9 @@ pub enum Change {
         /// With one.
         #[n(1)]
         administrators: u64,
+        /// Of people whom a provider vouched for.
+        #[cbor(n(2), default)]
+        people: u64,
     },
 }
 

@@ -50,6 +50,7 @@ mod sign;
 mod signin;
 mod slices;
 mod state;
+mod tally;
 mod timing;
 mod tokens;
 mod trust;
@@ -73,7 +74,7 @@ pub use person::{
 pub use policy::PolicyRecord;
 pub use proposal::Proposal;
 pub use refusal::{Class, Refusal};
-pub use refused::{MAX_ADMINISTRATOR_REFUSALS, MAX_STRANGER_REFUSALS, REFUSAL_WINDOW};
+pub use refused::{MAX_ADMINISTRATOR_REFUSALS, MAX_PERSON_REFUSALS, MAX_STRANGER_REFUSALS, REFUSAL_WINDOW};
 pub use registry::{Certified, NodeRecord, NodeState};
 pub use revoke::{Audience, RevocationStep};
 pub use rules::{

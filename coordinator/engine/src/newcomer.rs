@@ -4,7 +4,7 @@
 use crate::allocate::addresses;
 use crate::challenge::Open;
 use crate::coordinator::Coordinator;
-use crate::person::Owner;
+use crate::person::{Owner, Person};
 use crate::refusal::{Class, Refusal};
 use crate::registry::{Clash, NodeRecord, NodeState, Subject, Unique};
 use bulkhead_identity::certificate::Serial;
@@ -48,6 +48,7 @@ pub(crate) struct Newcomer {
     pub(crate) labels: Labels,
     pub(crate) owner: Option<Owner>,
     pub(crate) lifetime: Option<Duration>,
+    pub(crate) workload: Option<Person>,
 }
 
 impl Coordinator {
@@ -67,7 +68,7 @@ impl Coordinator {
             Refusal::new(Class::Unavailable, "BH-C107", "the overlay address range is used up")
                 .help("addresses are never used again; a deployment with a larger range is needed")
         })?;
-        let Newcomer { name, proved, labels, owner, lifetime } = newcomer;
+        let Newcomer { name, proved, labels, owner, lifetime, workload } = newcomer;
         let unique = Unique { addresses: Some(addresses), ..proved.unique(&name) };
         self.refuse_clash(&unique)?;
         let Proved { identity_key, tunnel_key, binding } = proved;
@@ -99,6 +100,7 @@ impl Coordinator {
             offloads_off: Offloads::NONE,
             owner,
             lifetime,
+            workload,
         })
     }
 

@@ -119,6 +119,7 @@ impl PendingRecord {
             labels: owner.granted.clone(),
             owner: Some(owner),
             lifetime: self.lifetime,
+            workload: None,
         })
     }
 }
@@ -189,7 +190,8 @@ impl Coordinator {
         now: Now,
         effects: &mut Effects,
     ) -> Result<NodeName, Refusal> {
-        let Newcomer { name, proved, labels: _, owner: Some(owner), lifetime } = newcomer else {
+        let Newcomer { name, proved, labels: _, owner: Some(owner), lifetime, workload: None } = newcomer
+        else {
             return Err(Refusal::new(Class::Forbidden, "BH-C211", "only a person's node can wait"));
         };
         let others =
@@ -234,7 +236,9 @@ impl Coordinator {
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
         self.writable()?;
-        let newcomer = self.state.waiting(name)?.newcomer(now)?;
+        let waiting = self.state.waiting(name)?;
+        self.may_have_one_more(&waiting.owner.person)?;
+        let newcomer = waiting.newcomer(now)?;
         let node = self.new_node(newcomer, entropy.serial(), now)?;
         self.commit(actor, Change::NodeApproved { node: Box::new(node) }, now, effects)?;
         self.admit(name, now);

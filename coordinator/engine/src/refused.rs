@@ -1,18 +1,21 @@
 //! The record of what was refused: who tried what, from where, and why not. Whoever is refused decides how often that
 //! happens, so only so many refusals a minute get an entry of their own; the rest are counted, and the count is one
-//! entry (G9). Strangers and administrators have a budget each: strangers cannot hide what an administrator tries.
+//! entry (G9). Strangers, people and administrators have a budget each: nobody can hide what an administrator tries.
 
 use crate::coordinator::Coordinator;
 use crate::effect::Effects;
 use crate::event::{Actor, Change};
+use crate::refusal::Refusal;
 use bulkhead_identity::Now;
 use std::time::Duration;
 
 /// Refusals of strangers that get an entry of their own, per [`REFUSAL_WINDOW`] and over all sources.
 pub const MAX_STRANGER_REFUSALS: u32 = 60;
+/// Refusals of people who sign in that get an entry of their own, per [`REFUSAL_WINDOW`] and over all of them.
+pub const MAX_PERSON_REFUSALS: u32 = 60;
 /// Refusals of administrators that get an entry of their own, per [`REFUSAL_WINDOW`] and over all of them.
 pub const MAX_ADMINISTRATOR_REFUSALS: u32 = 600;
-/// What the two are counted over.
+/// What these are counted over.
 pub const REFUSAL_WINDOW: Duration = Duration::from_secs(60);
 /// Longest reason that is written down.
 const MAX_WHY_BYTES: usize = 256;
@@ -31,6 +34,7 @@ pub(crate) struct Refusals {
     /// When the window ends, on the monotonic clock.
     ends: Option<Duration>,
     strangers: Count,
+    people: Count,
     administrators: Count,
 }
 
@@ -55,7 +59,8 @@ impl Count {
 impl Refusals {
     /// When a count is to be written, on the monotonic clock.
     pub(crate) fn due(&self) -> Option<Duration> {
-        self.ends.filter(|_| self.strangers.unrecorded > 0 || self.administrators.unrecorded > 0)
+        let all = [&self.strangers, &self.people, &self.administrators];
+        self.ends.filter(|_| all.iter().any(|count| count.unrecorded > 0))
     }
 }
 
@@ -66,11 +71,11 @@ impl Coordinator {
         let Refused { actor, what, code, why } = refused;
         let fits = match actor {
             Actor::Stranger => self.refusals.strangers.take(MAX_STRANGER_REFUSALS),
+            Actor::Person { .. } => self.refusals.people.take(MAX_PERSON_REFUSALS),
             Actor::System
             | Actor::Root { .. }
             | Actor::Admin { .. }
             | Actor::Node(_)
-            | Actor::Person { .. }
             | Actor::JoinToken { .. } => self.refusals.administrators.take(MAX_ADMINISTRATOR_REFUSALS),
         };
         if fits {
@@ -80,6 +85,19 @@ impl Coordinator {
         }
     }
 
+    /// A step of a sign-in was refused.
+    pub(crate) fn refused_step(
+        &mut self,
+        actor: Actor,
+        step: &str,
+        refusal: &Refusal,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let (code, why) = (refusal.code.to_owned(), refusal.message.clone());
+        self.refused(Refused { actor, what: format!("sign-in: {step}"), code, why }, now, effects);
+    }
+
     /// Writes what was only counted, once its window is over.
     pub(crate) fn end_refusal_window(&mut self, now: Now, effects: &mut Effects) {
         if self.refusals.ends.is_none_or(|ends| now.mono < ends) {
@@ -87,8 +105,9 @@ impl Coordinator {
         }
         let over = std::mem::take(&mut self.refusals);
         if over.due().is_some() {
-            let (strangers, administrators) = (over.strangers.unrecorded, over.administrators.unrecorded);
-            let change = Change::RefusalsCounted { strangers, administrators };
+            let [strangers, people, administrators] =
+                [over.strangers, over.people, over.administrators].map(|count| count.unrecorded);
+            let change = Change::RefusalsCounted { strangers, administrators, people };
             let _ = self.commit(Actor::System, change, now, effects);
         }
     }

@@ -100,6 +100,9 @@ pub struct NodeRecord {
     /// Of its certificates, when a rule set it.
     #[cbor(n(14), default)]
     pub lifetime: Option<Duration>,
+    /// Which workload it is, when it joined by a platform's word.
+    #[cbor(n(15), default)]
+    pub workload: Option<Person>,
 }
 
 impl NodeRecord {

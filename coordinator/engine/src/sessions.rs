@@ -147,7 +147,7 @@ impl State {
     }
 
     /// Active nodes of a person.
-    fn nodes_of(&self, person: &Person) -> Vec<NodeName> {
+    pub(crate) fn nodes_of(&self, person: &Person) -> Vec<NodeName> {
         let active = self.nodes.values().filter(|node| node.is_active() && node.is_of(person));
         active.map(|node| node.name.clone()).collect()
     }
@@ -217,6 +217,10 @@ impl Coordinator {
                 self.commit(Actor::System, change, now, effects)?;
                 self.sign_ins.follow_administrator(person, None);
                 self.end_waiting_of(person, "its person is refused by the provider", now, effects)?;
+                // Their certificates stay as they are, and are the last: with them goes until when the session lasts.
+                for name in self.state.nodes_of(person) {
+                    self.send_certificate(&name, effects);
+                }
             }
             RefreshOutcome::Claims(claims) if claims.person() == *person => {
                 claims.check()?;

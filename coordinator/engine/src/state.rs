@@ -148,7 +148,7 @@ impl State {
                     self.apply_policy(policy)?;
                 }
                 self.revoked.advance(revocation, time);
-                self.accept_restore();
+                self.accept_restore(time);
             }
             Change::TrustUpdated { document } => self.follow_trust(document, time)?,
             Change::RevocationsSigned { revocation } => self.revoked.advance(revocation, time),
@@ -303,13 +303,20 @@ impl State {
     }
 
     /// What the backup says about secrets is old: a token that was spent or a key that was closed since must
-    /// not come back, so all of them end.
-    fn accept_restore(&mut self) {
+    /// not come back, so all of them end. So do the sessions of people, whom their provider may have denied since, and
+    /// the machines that wait, which may have been refused: they sign in again.
+    fn accept_restore(&mut self, time: Timestamp) {
         self.restored = false;
         self.bootstrap = None;
         self.api_keys.clear();
         for token in self.tokens.values_mut() {
             token.revoked = true;
         }
+        for owner in self.nodes.values_mut().filter_map(|node| node.owner.as_mut()) {
+            owner.session_until = owner.session_until.min(time);
+        }
+        self.pending.clear();
+        let Self { devices, nodes, .. } = self;
+        devices.retain(|_, node| nodes.contains_key(node));
     }
 }

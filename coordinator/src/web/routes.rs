@@ -266,7 +266,7 @@ async fn confirm(
                 (Ended::Done(outcome), "/done")
             }
             Word::Refuse => {
-                web.0.sign_ins.refuse(&code, source).await?;
+                web.0.sign_ins.refuse(&code, &person.claims, source).await?;
                 (Ended::Refused, "/refused")
             }
         };

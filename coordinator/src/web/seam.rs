@@ -31,7 +31,12 @@ pub trait SignIns: Send + Sync {
         source: IpAddr,
     ) -> Answer<'a, Result<SignInOutcome, Refusal>>;
     /// The person says no.
-    fn refuse<'a>(&'a self, code: &'a str, source: IpAddr) -> Answer<'a, Result<(), Refusal>>;
+    fn refuse<'a>(
+        &'a self,
+        code: &'a str,
+        claims: &'a Claims,
+        source: IpAddr,
+    ) -> Answer<'a, Result<(), Refusal>>;
 }
 
 /// The OpenID providers at which people sign in.

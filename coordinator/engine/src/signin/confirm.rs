@@ -10,7 +10,7 @@ use crate::entropy::Entropy;
 use crate::event::{Actor, Change};
 use crate::keys::{ApiKey, MAX_API_KEYS};
 use crate::newcomer::{Newcomer, Proved};
-use crate::person::{Claims, Owner, display, who};
+use crate::person::{Claims, Owner, Person, who};
 use crate::refusal::{Class, Refusal};
 use crate::registry::NodeRecord;
 use crate::rules::{AdminGrant, Grant, PERSON_CERTIFICATE_LIFETIME};
@@ -126,11 +126,14 @@ impl Coordinator {
         now: Now,
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
-        let code = self.find_sign_in(typed, confirmer.source, now)?;
-        let preview = self.preview(&code, confirmer, now);
-        // Who is refused here confirms nothing: what the provider said of them would be heard nowhere.
-        if preview.is_err() && self.knows(&confirmer.claims.person()) {
-            self.hear(confirmer.claims, entropy, now, effects);
+        let found = self.find_sign_in(typed, confirmer.source, now);
+        let preview = found.and_then(|code| self.preview(&code, confirmer, now));
+        if let Err(refusal) = &preview {
+            self.refused_step(Actor::person(confirmer.claims), "preview", refusal, now, effects);
+            // Whoever is refused here confirms nothing: what the provider said of them would be heard nowhere.
+            if self.knows(&confirmer.claims.person()) {
+                self.hear(confirmer.claims, entropy, now, effects);
+            }
         }
         preview.map(Reply::SignInPreview)
     }
@@ -169,19 +172,34 @@ impl Coordinator {
         now: Now,
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
+        let known = self.knows(&confirmer.claims.person());
+        let outcome = self.confirm_or_end(typed, confirmer, entropy, now, effects);
+        if let Err(refusal) = &outcome {
+            self.refused_step(Actor::person(confirmer.claims), "confirm", refusal, now, effects);
+        }
+        if known {
+            self.hear(confirmer.claims, entropy, now, effects);
+        }
+        outcome.map(Reply::SignInDone)
+    }
+
+    fn confirm_or_end(
+        &mut self,
+        typed: &str,
+        confirmer: &Confirmer<'_>,
+        entropy: &Entropy,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<SignInOutcome, Refusal> {
         self.writable()?;
         let code = self.find_sign_in(typed, confirmer.source, now)?;
-        let known = self.knows(&confirmer.claims.person());
         let outcome = self.confirm(&code, confirmer, entropy, now, effects);
         if let Err(refusal) = &outcome
             && matches!(refusal.class, Class::Forbidden | Class::Conflict)
         {
             self.end_sign_in(&code, refusal.clone());
         }
-        if known {
-            self.hear(confirmer.claims, entropy, now, effects);
-        }
-        outcome.map(Reply::SignInDone)
+        outcome
     }
 
     fn confirm(
@@ -195,8 +213,7 @@ impl Coordinator {
         let sign_in = self.sign_ins.open.get(code.as_str()).ok_or_else(super::over)?;
         let (device, source) = (ByteArray::from(sign_in.device), sign_in.source);
         let claims = confirmer.claims;
-        let (provider, person) = (claims.provider.clone(), claims.person());
-        let actor = Actor::Person { provider, person: person.clone(), name: display(&claims.name) };
+        let (actor, person) = (Actor::person(claims), claims.person());
         let outcome = match self.decide(sign_in, confirmer, now)? {
             Decision::Login { user, grant } => {
                 let (role, session) = (grant.role, grant.session);
@@ -268,20 +285,30 @@ impl Coordinator {
         now: Now,
     ) -> Result<Decision, Refusal> {
         self.refuse_clash(&proved.unique(name))?;
-        let person = confirmer.claims.person();
-        let nodes = self.state.nodes.values().filter(|node| node.is_of(&person)).count();
-        if nodes >= MAX_NODES_PER_PERSON {
-            let message = format!("this person has {nodes} nodes already (MAX_NODES_PER_PERSON)");
-            return Err(Refusal::new(Class::Forbidden, "BH-C207", message)
-                .help("have those revoked and removed that are not needed"));
-        }
+        self.may_have_one_more(&confirmer.claims.person())?;
         let unseen = confirmer.road == Road::ProviderDevice;
         let (session, approval) = (grant.session, grant.approval || unseen || self.has_rights(name));
         let owner = Owner::new(confirmer.claims, now.wall.plus(session), grant.labels.clone());
         let lifetime = Some(grant.lifetime.unwrap_or(PERSON_CERTIFICATE_LIFETIME));
-        let newcomer =
-            Newcomer { name: name.clone(), proved, labels: grant.labels, owner: Some(owner), lifetime };
+        let newcomer = Newcomer {
+            name: name.clone(),
+            proved,
+            labels: grant.labels,
+            owner: Some(owner),
+            lifetime,
+            workload: None,
+        };
         Ok(Decision::Join { newcomer, session, approval })
+    }
+
+    /// Refuses a person who has as many nodes as one may have.
+    pub(crate) fn may_have_one_more(&self, person: &Person) -> Result<(), Refusal> {
+        let nodes = self.state.nodes_of(person).len();
+        if nodes < MAX_NODES_PER_PERSON {
+            return Ok(());
+        }
+        let message = format!("this person has {nodes} nodes already (MAX_NODES_PER_PERSON)");
+        Err(Refusal::new(Class::Forbidden, "BH-C207", message).help("have those revoked that are not needed"))
     }
 
     /// Whoever had it approved once need not again. Who did not has what nobody has to approve; for more, and when it
@@ -294,6 +321,9 @@ impl Coordinator {
     ) -> Result<Decision, Refusal> {
         let owner = node.owner.as_ref().filter(|owner| owner.person == confirmer.claims.person());
         let approved = owner.is_some_and(|owner| owner.approved);
+        if owner.is_none() {
+            self.may_have_one_more(&confirmer.claims.person())?;
+        }
         let mut grant = self.granted(confirmer.claims)?;
         if grant.approval && !approved && owner.is_some() {
             grant = self.granted_at_once(confirmer.claims).unwrap_or(grant);

@@ -6,7 +6,6 @@
 
 mod codes;
 mod confirm;
-mod guesses;
 
 pub(crate) use confirm::Confirmer;
 pub use confirm::{Preview, SignInOutcome};
@@ -16,16 +15,17 @@ use crate::command::{Purpose, Road};
 use crate::coordinator::Coordinator;
 use crate::effect::{Effects, Reply};
 use crate::entropy::Entropy;
+use crate::event::Actor;
 use crate::newcomer::{Proved, wished_name};
-use crate::person::Person;
+use crate::person::{Claims, Person};
 use crate::refusal::{Class, Refusal};
 use crate::rules::AdminGrant;
-use crate::waiting::Waiting;
+use crate::tally::Tally;
+use crate::waiting::{Network, Waiting};
 use bulkhead_identity::{Fingerprint, NodeName, Now, Timestamp};
 use bulkhead_protocol::signin::{DeviceAuthorization, POLL_INTERVAL_SECS, PollState, SIGN_IN_WINDOW_SECS};
 use bulkhead_protocol::token::secret_hash;
 use codes::UserCode;
-use guesses::Guesses;
 use minicbor::bytes::ByteArray;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,6 +36,13 @@ use subtle::ConstantTimeEq;
 pub(crate) const MAX_SIGN_INS: usize = 1024;
 /// How long a sign-in may take.
 pub(crate) const SIGN_IN_WINDOW: Duration = Duration::from_secs(SIGN_IN_WINDOW_SECS);
+/// Wrong user codes of one network in [`GUESS_WINDOW`]: whoever guesses is soon refused, whatever they ask next (RFC
+/// 8628, section 5.1).
+const MAX_GUESSES: u32 = 5;
+/// See [`MAX_GUESSES`].
+const GUESS_WINDOW: Duration = Duration::from_secs(60);
+/// Networks that are counted at once.
+const MAX_GUESSERS: usize = 16_384;
 /// How long its machine may still ask how it ended.
 const OUTCOME_WINDOW: Duration = Duration::from_secs(60);
 /// Machines that can be told why they wait no longer.
@@ -73,7 +80,7 @@ pub struct SignInView {
 #[derive(Default)]
 pub(crate) struct SignIns {
     open: Waiting<SignIn, MAX_SIGN_INS>,
-    guesses: Guesses,
+    guesses: Tally<Network, MAX_GUESSES, { GUESS_WINDOW.as_secs() }, MAX_GUESSERS>,
     /// Why machines wait no longer, by the hash of their device code.
     ended: BTreeMap<[u8; 32], (Refusal, Duration)>,
 }
@@ -151,6 +158,17 @@ impl SignIn {
         now.mono.saturating_sub(self.began) >= SIGN_IN_WINDOW + OUTCOME_WINDOW
     }
 
+    /// What asks for it, for the audit log.
+    fn whose(&self) -> String {
+        let source = self.source;
+        match &self.wanted {
+            Wanted::Machine { name, proved } => {
+                format!("machine {name} ({}) at {source}", proved.identity_key.fingerprint())
+            }
+            Wanted::Session => format!("the administrator's session for {source}"),
+        }
+    }
+
     fn view(&self, code: &UserCode, now: Now) -> SignInView {
         let (purpose, device, fingerprint) = match &self.wanted {
             Wanted::Machine { name, proved } => {
@@ -218,13 +236,10 @@ impl Coordinator {
         }))
     }
 
-    /// A node that signs in again keeps its name; a newcomer's is its wish.
+    /// A node that signs in again keeps its name; a newcomer's is its wish. Whether that is free is said to whoever may
+    /// enrol it: a stranger could ask for name after name (D2).
     fn wanted_name(&self, proved: &Proved, wish: Option<&str>) -> Result<NodeName, Refusal> {
-        let Some(node) = self.known_machine(proved) else {
-            let name = wished_name(wish)?;
-            self.refuse_clash(&proved.unique(&name))?;
-            return Ok(name);
-        };
+        let Some(node) = self.known_machine(proved) else { return wished_name(wish) };
         if wish.is_some_and(|wish| wish != node.name.as_str()) {
             let message = format!("this machine is node {} already", node.name);
             return Err(Refusal::new(Class::Conflict, "BH-C105", message).help("leave out the name"));
@@ -232,22 +247,59 @@ impl Coordinator {
         Ok(node.name.clone())
     }
 
-    pub(crate) fn sign_in_look(&mut self, typed: &str, source: IpAddr, now: Now) -> Result<Reply, Refusal> {
-        let code = self.find_sign_in(typed, source, now)?;
+    /// Whoever mistypes a code is nobody's business; whoever is refused for guessing is.
+    pub(crate) fn sign_in_look(
+        &mut self,
+        typed: &str,
+        source: IpAddr,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
+        let found = self.find_sign_in(typed, source, now);
+        if let Err(refusal) = &found
+            && refusal.class == Class::TooMany
+        {
+            self.refused_step(Actor::Stranger, "look", refusal, now, effects);
+        }
+        let code = found?;
         let sign_in = self.sign_ins.open.get(code.as_str()).ok_or_else(over)?;
         Ok(Reply::SignIn(sign_in.view(&code, now)))
     }
 
-    pub(crate) fn sign_in_refuse(&mut self, typed: &str, source: IpAddr, now: Now) -> Result<Reply, Refusal> {
+    /// Somebody who was shown another's machine as theirs has been deceived, or has mistyped: either is written down.
+    pub(crate) fn sign_in_refuse(
+        &mut self,
+        typed: &str,
+        claims: Option<&Claims>,
+        source: IpAddr,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
         let code = self.find_sign_in(typed, source, now)?;
-        let refusal = Refusal::new(Class::Forbidden, "BH-C204", "the person who looked at it refused it");
+        let whose = self.sign_ins.open.get(code.as_str()).map(SignIn::whose).unwrap_or_default();
+        let (actor, told, written) = match claims {
+            Some(claims) => (
+                Actor::person(claims),
+                "the person who looked at it refused it",
+                format!("{whose} is not theirs, the person says"),
+            ),
+            None => (
+                Actor::Stranger,
+                "the sign-in at the provider was refused, or nobody came",
+                format!("nobody signed in for {whose} at the provider"),
+            ),
+        };
+        let refusal = Refusal::new(Class::Forbidden, "BH-C204", told);
+        let written = Refusal { message: written, ..refusal.clone() };
+        self.refused_step(actor, "confirm", &written, now, effects);
         self.end_sign_in(&code, refusal);
         Ok(Reply::Done)
     }
 
     /// The code of an open sign-in. Unknown, wrong, spent and over are one answer, and each counts as a guess.
     fn find_sign_in(&mut self, typed: &str, source: IpAddr, now: Now) -> Result<UserCode, Refusal> {
-        if !self.sign_ins.guesses.admits(source, now) {
+        let network = Network::from(source);
+        if !self.sign_ins.guesses.admits(&network, now) {
             return Err(Refusal::new(Class::TooMany, "BH-C203", "too many wrong codes from this network")
                 .help("wait a minute and type the code again"));
         }
@@ -256,7 +308,7 @@ impl Coordinator {
         };
         let code = UserCode::read(typed).filter(open);
         if code.is_none() {
-            self.sign_ins.guesses.count(source, now);
+            self.sign_ins.guesses.count(network, now);
         }
         code.ok_or_else(over)
     }

@@ -101,9 +101,13 @@ fn l15_name_and_keys_of_a_node_that_waits_are_taken() {
     let secret = scene.token(CreateToken { uses: Some(9), ..CreateToken::default() });
     assert_eq!(scene.join(&*secret, Some("tablet")).err().unwrap().code, "BH-C105");
     let other = scene.device();
-    assert_eq!(scene.sign_in(&other, Some("tablet")).err().unwrap().code, "BH-C105");
+    let refusal = |scene: &mut Scene, device: &Device, wish: &str| {
+        let begun = scene.sign_in(device, Some(wish)).ok().unwrap();
+        scene.confirm(&begun.user_code, &person("u-1", &["engineering"])).unwrap_err().code
+    };
+    assert_eq!(refusal(&mut scene, &other, "tablet"), "BH-C105");
     let thief = Device { identity: other.identity, tunnel: device.tunnel };
-    assert_eq!(scene.sign_in(&thief, Some("thief")).err().unwrap().code, "BH-C106");
+    assert_eq!(refusal(&mut scene, &thief, "thief"), "BH-C106");
     // The machine itself is not in its own way: it begins again under another name, or joins by a token.
     let device = Device { identity: device.identity, tunnel: thief.tunnel };
     let again = scene.sign_in(&device, Some("slate")).ok().unwrap();
@@ -151,6 +155,27 @@ fn one_person_cannot_fill_the_list() {
     // It is not over: once an administrator has made room, it can be confirmed.
     scene.admin(AdminCall::NodeReject(name("n0"), Reject::default())).unwrap();
     assert!(scene.confirm(&begun.user_code, &person("u-3", &["contractors"])).is_ok());
+}
+
+#[test]
+fn one_person_has_so_many_nodes_whichever_way_they_come() {
+    let mut scene = Scene::staffed();
+    let both = person("u-3", &["engineering"]);
+    let first = scene.node_of(&both, "n0");
+    let (another, server) =
+        (scene.node_of(&person("u-1", &["engineering"]), "desk"), scene.node("server", ""));
+    waiting(&mut scene, "tablet");
+    for number in 1..100 {
+        scene.node_of(&both, &format!("n{number}"));
+    }
+    let approve = AdminCall::NodeApprove(name("tablet"));
+    assert_eq!(scene.admin(approve).err().unwrap().code, "BH-C207");
+    for machine in [&another, &server] {
+        assert_eq!(scene.sign_in_again(machine, &both).unwrap_err().code, "BH-C207");
+    }
+    assert!(scene.sign_in_again(&first, &both).is_ok(), "it is one of them");
+    scene.revoke(&first);
+    assert!(scene.sign_in_again(&another, &both).is_ok(), "a revoked one is none");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Backups: S5, C2.
 
-use super::scene::{BOOTSTRAP, Scene, web_to_db};
-use crate::{AdminCall, Class, Credential, Event};
+use super::people::person;
+use super::scene::{BOOTSTRAP, Scene, name, web_to_db};
+use crate::{AdminCall, Class, Credential, Event, RefreshOutcome};
 use bulkhead_identity::{Epoch, Generation};
-use bulkhead_protocol::admin::{CreateToken, Login};
+use bulkhead_protocol::admin::{CreateToken, Login, Reject};
 use bulkhead_protocol::control::ToNode;
+use bulkhead_protocol::signin::PollState;
 
 #[test]
 fn a_restored_coordinator_changes_and_pushes_nothing_until_root_accepts_it() {
@@ -52,6 +54,28 @@ fn secrets_of_the_backup_end_with_its_acceptance() {
 fn there_is_nothing_to_accept_without_a_restore() {
     let mut scene = Scene::new();
     assert_eq!(scene.admin(AdminCall::AcceptRestore).err().unwrap().class, Class::Conflict);
+}
+
+#[test]
+fn what_people_lost_since_the_backup_does_not_come_back() {
+    let mut scene = Scene::staffed();
+    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    let device = scene.device();
+    let begun = scene.sign_in(&device, Some("tablet")).ok().unwrap();
+    scene.confirm(&begun.user_code, &person("u-3", &["contractors"])).unwrap();
+    let backup = scene.journal.len();
+    scene.refreshed("u-1", RefreshOutcome::Denied("gone".to_owned())).unwrap();
+    scene.admin(AdminCall::NodeReject(name("tablet"), Reject::default())).ok().unwrap();
+
+    let mut scene = scene.restarted(backup);
+    scene.persist(Event::restored(scene.now.wall));
+    scene.admin(AdminCall::AcceptRestore).ok().unwrap();
+    assert!(scene.record(&laptop).owner.as_ref().unwrap().session_until <= scene.now.wall);
+    assert!(scene.coordinator.state().pending.is_empty());
+    assert!(matches!(scene.poll(&begun.device_code), PollState::Refused(_)));
+    assert_eq!(scene.coordinator.state().devices.len(), 1, "the laptop may ask what became of it");
+    // Signing in again is all it takes.
+    assert!(scene.sign_in_again(&laptop, &person("u-1", &["engineering"])).is_ok());
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn whoever_no_rule_names_enrols_nothing_and_the_machine_is_told() {
     assert_eq!((refusal.class, refusal.code), (Class::Forbidden, "BH-C205"));
     assert!(refusal.message.contains("acme/u-2"), "{refusal}");
     assert_eq!(refused(scene.poll(&begun.device_code)), "BH-C205");
-    assert_eq!(scene.journal.len(), 1);
+    assert!(scene.coordinator.state().nodes.is_empty() && scene.coordinator.state().pending.is_empty());
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn whoever_refuses_ends_it() {
     let mut scene = Scene::staffed();
     let device = scene.device();
     let begun = scene.sign_in(&device, Some("laptop")).ok().unwrap();
-    let user_code = begun.user_code.clone();
-    scene.handle(Command::SignInRefuse { request: RequestId(1), user_code, source: BROWSER });
+    let (user_code, claims) = (begun.user_code.clone(), Box::new(person("u-1", &["engineering"])));
+    scene.handle(Command::SignInRefuse { request: RequestId(1), user_code, claims, source: BROWSER });
     assert_eq!(refused(scene.poll(&begun.device_code)), "BH-C204");
     assert!(scene.confirm(&begun.user_code, &person("u-1", &["engineering"])).is_err());
 }
@@ -226,22 +226,28 @@ fn d10_a_node_that_joined_by_a_token_becomes_its_persons_and_keeps_no_label() {
 }
 
 #[test]
-fn d13_names_and_keys_of_others_are_refused_before_anybody_is_asked() {
+fn d13_names_and_keys_of_others_are_refused_and_d2_strangers_are_not_told() {
     let mut scene = Scene::staffed();
-    let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+    let ada = person("u-1", &["engineering"]);
+    let laptop = scene.node_of(&ada, "laptop");
     let device = scene.device();
-    assert_eq!(scene.sign_in(&device, Some("laptop")).err().unwrap().code, "BH-C105");
+    let refusal = |scene: &mut Scene, device: &super::people::Device, wish: &str| {
+        let begun = scene.sign_in(device, Some(wish)).ok().unwrap();
+        let stranger = scene.preview(&begun.user_code, &person("u-2", &["chess"])).unwrap_err();
+        assert_eq!(stranger.code, "BH-C205");
+        scene.confirm(&begun.user_code, &ada).unwrap_err().code
+    };
+    assert_eq!(refusal(&mut scene, &device, "laptop"), "BH-C105");
     assert_eq!(scene.sign_in(&device, None).err().unwrap().code, "BH-C104");
     for hostile in ["pending", "Laptop", "../x", "a.b", ""] {
         assert_eq!(scene.sign_in(&device, Some(hostile)).err().unwrap().code, "BH-C104", "{hostile}");
     }
     let thief = super::people::Device { identity: device.identity, tunnel: laptop.tunnel };
-    assert_eq!(scene.sign_in(&thief, Some("thief")).err().unwrap().code, "BH-C106");
+    assert_eq!(refusal(&mut scene, &thief, "thief"), "BH-C106");
     // A name that is taken while the person reads the page.
     let (one, two) = (scene.device(), scene.device());
     let (first, second) =
         (scene.sign_in(&one, Some("desk")).ok().unwrap(), scene.sign_in(&two, Some("desk")).ok().unwrap());
-    let ada = person("u-1", &["engineering"]);
     scene.confirm(&first.user_code, &ada).unwrap();
     assert_eq!(scene.confirm(&second.user_code, &ada).unwrap_err().code, "BH-C105");
     assert_eq!(refused(scene.poll(&second.device_code)), "BH-C105");

@@ -3,6 +3,7 @@
 use super::people::{Device, HOUR, person};
 use super::renewal::renew;
 use super::scene::{LIFETIME, Machine, Scene, name, rule};
+use crate::workload::{ENROLMENT_WINDOW, MAX_ENROLMENTS};
 use crate::{Claims, Class, Command, Refusal, Reply, RequestId};
 use bulkhead_identity::Chain;
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,6 +74,29 @@ fn a_name_that_the_policy_speaks_of_is_for_an_administrator_to_give() {
     assert_eq!((refusal.class, refusal.code), (Class::Forbidden, "BH-C231"));
     let device = scene.device();
     assert!(enrol(&mut scene, device, pipeline("acme/app"), "job").is_ok());
+}
+
+#[test]
+fn one_workload_has_so_many_nodes_and_joins_so_often() {
+    let mut scene = Scene::staffed();
+    let join = |scene: &mut Scene, number: u32| {
+        let device = scene.device();
+        enrol(scene, device, pipeline("acme/app"), &format!("job-{number}")).map_err(|refusal| refusal.code)
+    };
+    let first = join(&mut scene, 0).unwrap();
+    for number in 1..MAX_ENROLMENTS {
+        join(&mut scene, number).unwrap();
+    }
+    assert_eq!(join(&mut scene, 5000).err(), Some("BH-C232"), "nodes");
+    scene.revoke(&first);
+    assert_eq!(join(&mut scene, 5000).err(), Some("BH-C233"), "in one hour");
+    let device = scene.device();
+    let other = Claims { subject: "repo:acme/app:ref:refs/heads/other".to_owned(), ..pipeline("acme/app") };
+    assert!(enrol(&mut scene, device, other, "other").is_ok(), "another has its own");
+    scene.wait(ENROLMENT_WINDOW);
+    scene.tick();
+    assert!(join(&mut scene, 5000).is_ok());
+    assert_eq!(scene.restarted(scene.journal.len()).coordinator.state(), scene.coordinator.state());
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl SignIns for Engine {
         })
     }
 
-    fn refuse<'a>(&'a self, code: &'a str, _: IpAddr) -> Answer<'a, Result<(), Refusal>> {
+    fn refuse<'a>(&'a self, code: &'a str, _: &'a Claims, _: IpAddr) -> Answer<'a, Result<(), Refusal>> {
         self.1.note(format!("refused {code}"));
         Box::pin(async { Ok(()) })
     }
