@@ -239,9 +239,9 @@ pub(super) fn daemon(context: &Context, args: DaemonArgs) -> anyhow::Result<Exit
         // A person may have confirmed it before this host was restarted, and an administrator have approved it since.
         match sign_in(context, &config, None, None) {
             Err(error) if error.is_over() => {
-                context
-                    .screen
-                    .note(format!("{error}; nothing is left to wait for. To join: bulkhead up --sso"));
+                context.screen.note(format!(
+                    "this host has not joined, and waits no longer: {error}; to join: bulkhead up --sso"
+                ));
                 return Ok(Exit::Ok);
             }
             result => result?,
