@@ -147,6 +147,11 @@ impl Domain {
 
     /// The node's certificate number `edition`; a later one begins later.
     pub(crate) fn chain(&self, person: &Person, edition: u8) -> Chain {
+        self.chain_until(person, edition, END)
+    }
+
+    /// The same, with this end.
+    pub(crate) fn chain_until(&self, person: &Person, edition: u8, not_after: Timestamp) -> Chain {
         let (v6, v4) = default_ranges(&self.name);
         let keys = person.keys();
         let host = 9 + u32::from(person.number);
@@ -161,7 +166,7 @@ impl Domain {
             labels: Labels::default(),
             serial: person.serial(edition),
             not_before: Timestamp(BEGIN.0 + u64::from(edition)),
-            not_after: END,
+            not_after,
             seal: None,
             binding: None,
         };

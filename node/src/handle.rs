@@ -12,8 +12,7 @@ use crate::packets::offload::Switches;
 use crate::packets::transmit::{Lost, Transmit};
 use crate::state::held::Held;
 use arc_swap::ArcSwap;
-use bulkhead_identity::{NodeName, TrustDomain};
-use bulkhead_identity::{Now, Timestamp, VerifiedIdentity, VerifyError};
+use bulkhead_identity::{Chain, NodeName, Now, Timestamp, TrustDomain, VerifiedIdentity, VerifyError};
 use bulkhead_node_engine::{Engine, Output};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,28 +67,6 @@ pub(crate) struct LinkState {
     pub(crate) observed: Option<SocketAddr>,
     /// The last document that was refused, and why; `None` once a later one of its kind was accepted.
     pub(crate) refused: Option<String>,
-    /// The session of the node's owner, as the coordinator told it last.
-    pub(crate) session: Option<OwnerSession>,
-}
-
-/// A person's session, on which a node's certificates rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OwnerSession {
-    /// When the person has to sign in again.
-    pub(crate) until: Timestamp,
-    /// Whether more than [`OwnerSession::LONG`] of it was ever left while this daemon ran.
-    pub(crate) is_long: bool,
-}
-
-impl OwnerSession {
-    /// So long before its end people are told of it.
-    pub(crate) const LONG: Duration = Duration::from_secs(24 * 3600);
-
-    /// Whether the owner should be told now. A session that is shorter than a day as a whole is only worth a warning
-    /// once it cuts certificates short: until then it may be extended without anybody's help.
-    pub(crate) fn is_ending(&self, now: Timestamp, certificate_end: Timestamp) -> bool {
-        now.until(self.until) <= Self::LONG && (self.is_long || certificate_end >= self.until)
-    }
 }
 
 /// What the link is doing.
@@ -114,7 +91,6 @@ impl LinkState {
             skew_secs: None,
             observed: None,
             refused: None,
-            session: None,
         }
     }
 }
@@ -126,6 +102,8 @@ pub(crate) type Reply = oneshot::Sender<Result<(), AskError>>;
 pub(crate) enum Request {
     /// Renew the certificate now. Answered when the new one is in force.
     Renew(Reply),
+    /// Take up a certificate that came past the link. Answered when it is in force.
+    TakeCertificate(Chain, Reply),
     /// Tell the coordinator to forget us, wipe the state directory, remove leak-stop routes, and end.
     Leave {
         /// Leave even when the coordinator cannot be told.
@@ -239,6 +217,14 @@ impl DaemonHandle {
         self.ask(Request::Renew).await
     }
 
+    /// Takes up the certificate that a sign-in of the owner brought; returns when it is in force.
+    ///
+    /// # Errors
+    /// See [`AskError`]; the old certificate stays in force.
+    pub(crate) async fn take_certificate(&self, chain: Chain) -> Result<(), AskError> {
+        self.ask(|done| Request::TakeCertificate(chain, done)).await
+    }
+
     /// Leaves the mesh for good and ends the daemon. Without `force` a coordinator that cannot be told is an error.
     ///
     /// # Errors
@@ -266,26 +252,5 @@ impl DaemonHandle {
             mpsc::error::TrySendError::Full(_) => AskError::Busy,
             mpsc::error::TrySendError::Closed(_) => AskError::Ending,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: u64 = 3600;
-
-    #[test]
-    fn the_owner_of_a_long_session_is_told_a_day_ahead() {
-        let session = OwnerSession { until: Timestamp(100 * HOUR), is_long: true };
-        let told = |hour: u64| session.is_ending(Timestamp(hour * HOUR), Timestamp((hour + 8) * HOUR));
-        assert_eq!([50, 75, 76, 99, 101].map(told), [false, false, true, true, true]);
-    }
-
-    #[test]
-    fn a_session_that_is_extended_by_itself_is_worth_no_warning_until_it_cuts_certificates_short() {
-        let session = OwnerSession { until: Timestamp(12 * HOUR), is_long: false };
-        assert!(!session.is_ending(Timestamp(HOUR), Timestamp(8 * HOUR)));
-        assert!(session.is_ending(Timestamp(5 * HOUR), Timestamp(12 * HOUR)));
     }
 }

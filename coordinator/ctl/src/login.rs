@@ -24,13 +24,20 @@ struct LoggedIn<'a> {
     expires: Timestamp,
 }
 
-/// Opens a session, in whichever way was asked for, and writes the session file.
+/// Opens a session, in whichever way was asked for, and writes the session file. No key is left behind that nobody holds:
+/// neither the new one, when its file cannot be written, nor that of the session before.
 pub(crate) async fn login(path: &Path, arguments: command::Login, screen: Screen) -> Result<(), Failure> {
     let session = match &arguments.token_file {
         Some(token_file) => by_secret(token_file, arguments.name).await?,
         None => signin::sign_in(path, &arguments.contact, screen).await?,
     };
-    session.store(path)?;
+    // One that cannot be read is replaced all the same.
+    let former = Session::load(path).unwrap_or_default();
+    keep(&session, path, Client::session(&session)).await?;
+    if let Some(former) = former {
+        // It may have ended, or belong to coordinators that are gone: nothing is lost by that.
+        let _ = end(Client::session(&former)).await;
+    }
     let trust = session.verified_trust()?;
     let logged_in = LoggedIn {
         user: &session.user,
@@ -47,6 +54,28 @@ pub(crate) async fn login(path: &Path, arguments: command::Login, screen: Screen
             moment::show_left(shown.expires, moment::now())
         ))
     })
+}
+
+/// Writes the session file, or ends the session, whose key nobody would have.
+async fn keep(session: &Session, path: &Path, client: Result<Client, Failure>) -> Result<(), Failure> {
+    let Err(error) = session.store(path) else { return Ok(()) };
+    if let Err(failure) = end(client).await {
+        warn_of_living_key(session, &failure);
+    }
+    Err(error.into())
+}
+
+fn warn_of_living_key(session: &Session, failure: &Failure) {
+    remark(&format!(
+        "warning: the coordinator was not told, the key is good there until {}: {}",
+        moment::show(session.expires),
+        failure.sentence()
+    ));
+}
+
+/// Ends the session of this client at the coordinator.
+async fn end(client: Result<Client, Failure>) -> Result<(), Failure> {
+    client?.delete("/api/v1/session").await
 }
 
 /// Trades the secret of a token for a session.
@@ -84,17 +113,10 @@ pub(crate) async fn logout(path: &Path, screen: Screen) -> Result<(), Failure> {
     let Some(session) = Session::load(path)? else {
         return screen.line("no session");
     };
-    let told = match Client::session(&session) {
-        Ok(mut client) => client.delete("/api/v1/session").await,
-        Err(failure) => Err(failure),
-    };
+    let told = end(Client::session(&session)).await;
     secret_file::remove(path)?;
     if let Err(failure) = told {
-        remark(&format!(
-            "warning: the coordinator was not told, the key is good there until {}: {}",
-            moment::show(session.expires),
-            failure.sentence()
-        ));
+        warn_of_living_key(&session, &failure);
     }
     screen.line("logged out")
 }
@@ -122,4 +144,27 @@ pub(crate) async fn whoami(client: &mut Client, screen: Screen) -> Result<(), Fa
 fn user_name(named: Option<String>) -> String {
     let from = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty() && name != "root");
     named.or_else(|| from("SUDO_USER")).or_else(|| from("USER")).unwrap_or_else(|| "admin".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::tests::{Scripted, http};
+    use crate::session::tests::session;
+
+    #[tokio::test]
+    async fn a_session_whose_file_cannot_be_written_is_ended() {
+        let place = tempfile::tempdir().unwrap();
+        let nowhere = place.path().join("taken/session.json");
+        std::fs::write(place.path().join("taken"), b"a file where a directory would have to be").unwrap();
+        let server = Scripted::start(vec![http("204 No Content", "")]);
+        let session = session(Timestamp(7));
+        assert!(keep(&session, &nowhere, Ok(Client::socket(&server.socket()))).await.is_err());
+        // The script had one answer: whoever asks now finds that it was given.
+        assert!(end(Ok(Client::socket(&server.socket()))).await.is_err());
+        assert!(
+            keep(&session, &place.path().join("session.json"), Ok(Client::socket(&nowhere))).await.is_ok()
+        );
+    }
 }

@@ -103,11 +103,11 @@ pub(crate) fn default_path() -> anyhow::Result<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn session(expires: Timestamp) -> Session {
+    pub(crate) fn session(expires: Timestamp) -> Session {
         Session {
             schema: SCHEMA.to_owned(),
             coordinators: vec!["10.0.0.1:8443".into()],

@@ -24,6 +24,8 @@ use zeroize::Zeroize as _;
 const SLOWER: Duration = Duration::from_secs(5);
 /// No coordinator makes us ask more or less often than this.
 const PAUSES: std::ops::RangeInclusive<u64> = 1..=60;
+/// A refusal that is 429 for another reason than haste: the person has too many sessions already.
+const TOO_MANY_SESSIONS: &str = "BH-C210";
 /// How often people are told that nothing has happened.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -117,7 +119,7 @@ async fn wait(
         tokio::time::sleep(pause).await;
         let state = match poll(client, code).await {
             Ok(state) => state,
-            Err(Failure::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }) => {
+            Err(failure) if is_haste(&failure) => {
                 pause += SLOWER;
                 continue;
             }
@@ -162,6 +164,12 @@ async fn poll(client: &mut Client, code: &DeviceAuthorization) -> Result<PollSta
     answer
 }
 
+/// Whether the coordinator only asks us to ask less often.
+fn is_haste(failure: &Failure) -> bool {
+    let Failure::Refused { status, error } = failure else { return false };
+    *status == StatusCode::TOO_MANY_REQUESTS && error.code != TOO_MANY_SESSIONS
+}
+
 /// Whether asking again may bring another answer: the coordinator is away, or being started.
 fn is_passing(failure: &Failure) -> bool {
     let busy = matches!(failure, Failure::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. });
@@ -174,4 +182,45 @@ fn tell(screen: Screen, line: &str, event: &Event<'_>) -> Result<(), Failure> {
         Screen::Json => screen.json_line("signin", event)?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::tests::{Scripted, http};
+
+    #[tokio::test]
+    async fn too_many_sessions_end_the_wait_at_once() {
+        let body = r#"{"code": "BH-C210", "message": "too many sessions", "help": "bulkheadctl logout"}"#;
+        let server = Scripted::start(vec![http("429 Too Many Requests", body)]);
+        let code = DeviceAuthorization {
+            device_code: vec![9; 32],
+            user_code: "WDJB-MJHT".into(),
+            verification_uri: "https://b.example/device".into(),
+            verification_uri_complete: "https://b.example/device?code=WDJB-MJHT".into(),
+            match_code: Some("42 17".into()),
+            expires_in: 600,
+            interval: 0,
+        };
+        let failure = wait(&mut Client::socket(&server.socket()), &code, Screen::Json).await.err().unwrap();
+        assert_eq!(failure.sentence(), "too many sessions");
+        assert_eq!(failure.help().unwrap(), "bulkheadctl logout");
+    }
+
+    #[test]
+    fn haste_is_not_refusal() {
+        let refused = |status, code: &str| {
+            let error = bulkhead_protocol::enrol::ApiError {
+                code: code.into(),
+                message: "no".into(),
+                help: None,
+                diagnostics: None,
+            };
+            Failure::Refused { status, error: Box::new(error) }
+        };
+        assert!(is_haste(&refused(StatusCode::TOO_MANY_REQUESTS, "BH-R001")));
+        assert!(!is_haste(&refused(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_SESSIONS)));
+        assert!(!is_haste(&refused(StatusCode::FORBIDDEN, "BH-C205")));
+    }
 }

@@ -91,16 +91,21 @@ impl Coordinator {
         let subject = Subject { tunnel_key, binding, ..node.subject() };
         let certificate = self.certify(&subject, arrival.entropy.serial(), now)?;
         let old = node.certificate.clone();
-        if let Some(owner) =
-            node.owner.as_ref().filter(|_| !changed && certificate.not_after <= old.not_after)
-        {
-            return Err(sign_in_first(owner));
+        let gains = changed || certificate.not_after > old.not_after;
+        let lacks = self.links.link(arrival.connection).is_some_and(|link| link.serial != old.serial);
+        match &node.owner {
+            Some(owner) if !gains && !lacks => return Err(sign_in_first(owner)),
+            // Its owner signed in again when it could not be told. What came of that is as good as a new one.
+            Some(_) if !gains => {}
+            Some(_) | None => {
+                let revocation = changed
+                    .then(|| self.next_revocations(Stride::Next, now, |refused| refused.add_serial(&old)));
+                let (name, revocation) = (name.clone(), revocation.transpose()?);
+                let actor = Actor::Node(name.clone());
+                let change = Change::NodeRenewed { name, tunnel_key, certificate, revocation, binding };
+                self.commit(actor, change, now, effects)?;
+            }
         }
-        let revocation =
-            changed.then(|| self.next_revocations(Stride::Next, now, |refused| refused.add_serial(&old)));
-        let revocation = revocation.transpose()?;
-        let change = Change::NodeRenewed { name: name.clone(), tunnel_key, certificate, revocation, binding };
-        self.commit(Actor::Node(name.clone()), change, now, effects)?;
         let returned = self.end_expiry(arrival.connection);
         self.send_certificate(name, effects);
         self.refresh(name);

@@ -31,6 +31,9 @@ pub(super) fn down(context: &Context) -> anyhow::Result<Exit> {
     match end(&config.socket, Request::Down {}) {
         Ok(()) => {}
         Err(ClientError::NotRunning(_)) => {
+            if let Some(why) = context.waits() {
+                bail!(why);
+            }
             // One that was killed could not put it back itself.
             resolv::restore(Path::new(resolv::RESOLV_CONF), &config.state)?;
             context.screen.note("the daemon was not running");

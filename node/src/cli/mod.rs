@@ -25,8 +25,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Partial};
+use crate::enrol::EnrolError;
 use crate::local::client::{ClientError, ask};
 use crate::local::wire::{Answer, RefusalCode, Request};
+use crate::state::dir::DirError;
 use screen::Screen;
 
 /// The node of a Bulkhead mesh: encrypted tunnels to the peers that the policy permits, and to nobody else.
@@ -130,6 +132,22 @@ impl Context {
         }
     }
 
+    /// Why there is no daemon to ask, or no state to take, when a sign-in that waits is the reason.
+    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        let in_use = match (error.downcast_ref(), error.downcast_ref()) {
+            (Some(DirError::InUse(_)), _) | (_, Some(EnrolError::State(DirError::InUse(_)))) => true,
+            (Some(_) | None, _) => false,
+        };
+        let absent = matches!(error.downcast_ref(), Some(ClientError::NotRunning(_)));
+        let waits = (in_use || absent).then(|| self.waits()).flatten();
+        waits.map_or(error, anyhow::Error::msg)
+    }
+
+    /// For whom a process waits that has this host's sign-in in hand: without a certificate it has no socket to be asked.
+    fn waits(&self) -> Option<String> {
+        signin::waits(&self.config(Partial::default()).ok()?.state)
+    }
+
     /// Asks the daemon.
     fn ask(&self, request: Request) -> anyhow::Result<Answer> {
         let config = self.config(Partial::default())?;
@@ -162,7 +180,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Completions(args) => shell::completions(&context, &args),
         Verb::Man(args) => shell::man(&context, &args),
     };
-    result.unwrap_or_else(|error| fail(&context.screen, &error)).into()
+    result.unwrap_or_else(|error| fail(&context.screen, &context.explained(error))).into()
 }
 
 fn fail(screen: &Screen, error: &anyhow::Error) -> Exit {
@@ -189,5 +207,26 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn first_contact_without_anybodys_word_is_a_mistake_and_not_ignored() {
+        let hash = "ab".repeat(32);
+        let reads = |more: &[&str]| Cli::try_parse_from(["bulkhead", "up"].iter().chain(more)).is_ok();
+        for contact in
+            [&["--invitation", "F"][..], &["--coordinator", "c:8443", "--trust", &hash], &["--trust", &hash]]
+        {
+            assert!(!reads(contact), "{contact:?}");
+            assert!(!reads(&[contact, &["--token-file", "T"]].concat()), "{contact:?}");
+            assert!(reads(&[contact, &["--sso"]].concat()), "{contact:?}");
+            assert!(reads(&[contact, &["--identity-token-file", "J"]].concat()), "{contact:?}");
+        }
+        assert!(!reads(&["--sso", "--invitation", "F", "--trust", &hash]));
+        // What clap took from the environment would count as given.
+        let command = Cli::command();
+        let up = command.find_subcommand("up").map(clap::Command::get_arguments);
+        let mut contact =
+            up.into_iter().flatten().filter(|arg| matches!(arg.get_id().as_str(), "coordinator" | "trust"));
+        assert!(contact.all(|arg| arg.get_env().is_none()));
     }
 }

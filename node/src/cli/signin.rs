@@ -1,10 +1,13 @@
 //! `up --sso` while it waits: the link, the codes, and what happens; for people, or one JSON event per line.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::qr;
 use super::screen::{Screen, span};
 use crate::enrol::signin::Progress;
+use crate::state::Store;
+use crate::state::dir::DirError;
 
 const SCHEMA: &str = "bulkhead.signin/1";
 /// How often people are told that nothing has happened.
@@ -27,6 +30,7 @@ enum Happened<'a> {
         user_code: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         match_code: Option<&'a str>,
+        fingerprint: String,
         expires_in: u64,
     },
     Waiting {
@@ -34,6 +38,7 @@ enum Happened<'a> {
     },
     Approval {
         name: &'a str,
+        fingerprint: String,
     },
     Unreachable {
         reason: String,
@@ -43,6 +48,28 @@ enum Happened<'a> {
     Done {
         name: Option<&'a str>,
     },
+}
+
+/// For whom another process waits that goes on with the sign-in kept in `state`, if one does.
+pub(super) fn waits(state: &Path) -> Option<String> {
+    // Asking makes nothing, and whoever may not look is told nothing.
+    let store = state.exists().then(|| Store::open(state).ok())??;
+    let taken = matches!(store.lock(), Err(DirError::InUse(_)));
+    if !taken || store.is_enrolled().ok()? {
+        return None;
+    }
+    let kept = store.sign_in().ok()??;
+    let whom = match kept.approval {
+        Some(name) => format!("an administrator to approve {name} (bulkheadctl node approve {name})"),
+        None => {
+            let code = kept.authorization;
+            format!("somebody to confirm the code {} at {}", code.user_code, code.verification_uri)
+        }
+    };
+    Some(format!(
+        "this host has not joined yet: the service, or another `bulkhead up`, waits for {whom}, and goes on by itself \
+         then. To give up: stop it (systemctl stop bulkhead), then run `bulkhead leave`"
+    ))
 }
 
 /// Shows how a sign-in goes.
@@ -76,7 +103,7 @@ impl<'a> Waiter<'a> {
     fn tell(&mut self, progress: Progress<'_>) -> std::io::Result<()> {
         let screen = self.screen;
         match progress {
-            Progress::Code(code) => {
+            Progress::Code { code, left: _, fingerprint } => {
                 screen.line("To sign in, open this link in a browser, here or on any other device:")?;
                 screen.line(format!("  {}", code.verification_uri_complete))?;
                 if let Some(picture) = qr::for_terminal(&code.verification_uri_complete) {
@@ -84,9 +111,10 @@ impl<'a> Waiter<'a> {
                 }
                 screen.line(format!("or open {} and type the code {}", code.verification_uri, code.user_code))?;
                 if let Some(match_code) = &code.match_code {
-                    screen
-                        .line(format!("Confirm there only if the page shows this match code: {match_code}"))?;
+                    screen.line("Confirm there only if the page shows the same:")?;
+                    screen.line(format!("  match code       {match_code}"))?;
                 }
+                screen.line(format!("  key fingerprint  {fingerprint}"))?;
                 self.reminded = Some(Instant::now());
             }
             Progress::Waiting { left } => {
@@ -95,9 +123,10 @@ impl<'a> Waiter<'a> {
                     screen.note(format!("waiting for you to confirm; the code is good for {}", span(left.as_secs())));
                 }
             }
-            Progress::Approval { name } => screen.note(format!(
-                "confirmed; {name} waits until an administrator approves it (bulkheadctl node approve {name}). This can \
-                 be interrupted: `bulkhead up` goes on with it, also after a reboot"
+            Progress::Approval { name, fingerprint } => screen.note(format!(
+                "confirmed; {name} waits until an administrator approves it (bulkheadctl node approve {name}), whom its \
+                 key fingerprint is shown: {fingerprint}. This can be interrupted: `bulkhead up` goes on with it, and so \
+                 does the service after a reboot"
             )),
             Progress::Unreachable(why) => {
                 screen.note(format!("the coordinator does not answer ({why}); asking on, nothing is lost"));
@@ -113,15 +142,18 @@ impl<'a> Waiter<'a> {
 
 fn happened(progress: Progress<'_>) -> Happened<'_> {
     match progress {
-        Progress::Code(code) => Happened::Code {
+        Progress::Code { code, left, fingerprint } => Happened::Code {
             verification_uri: &code.verification_uri,
             verification_uri_complete: &code.verification_uri_complete,
             user_code: &code.user_code,
             match_code: code.match_code.as_deref(),
-            expires_in: code.expires_in,
+            fingerprint: fingerprint.to_string(),
+            expires_in: left.as_secs(),
         },
         Progress::Waiting { left } => Happened::Waiting { left_secs: left.as_secs() },
-        Progress::Approval { name } => Happened::Approval { name },
+        Progress::Approval { name, fingerprint } => {
+            Happened::Approval { name, fingerprint: fingerprint.to_string() }
+        }
         Progress::Unreachable(why) => Happened::Unreachable { reason: why.to_string() },
         Progress::Reachable => Happened::Reachable,
         Progress::Forgotten => Happened::Forgotten,
@@ -135,6 +167,23 @@ mod tests {
     use bulkhead_protocol::signin::DeviceAuthorization;
 
     #[test]
+    fn whoever_asks_is_told_for_whom_another_process_waits() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(waits(&temp.path().join("none")).is_none());
+        let store = Store::open(temp.path()).unwrap();
+        let mut kept = crate::state::signin::tests::kept();
+        store.begin_sign_in(&crate::state::Keys::generate().unwrap(), &kept).unwrap();
+        assert!(waits(temp.path()).is_none(), "nobody does");
+        let lock = store.lock().unwrap();
+        assert!(waits(temp.path()).unwrap().contains("confirm the code WDJB-MJHT"));
+        kept.approval = Some("web".into());
+        store.keep_sign_in(&kept).unwrap();
+        assert!(waits(temp.path()).unwrap().contains("bulkheadctl node approve web"));
+        drop(lock);
+        assert!(waits(temp.path()).is_none());
+    }
+
+    #[test]
     fn an_event_names_its_schema_and_never_the_device_code() {
         let code = DeviceAuthorization {
             device_code: b"canary-device-code-of-32-bytes!!".to_vec(),
@@ -145,15 +194,25 @@ mod tests {
             expires_in: 600,
             interval: 5,
         };
+        let fingerprint = crate::fixture::key(1).public().fingerprint();
         let json = |progress| {
             serde_json::to_string(&Event { schema: SCHEMA, happened: happened(progress) }).unwrap()
         };
         assert_eq!(
-            json(Progress::Code(&code)),
-            r#"{"schema":"bulkhead.signin/1","event":"code","verification_uri":"https://b.example/device","verification_uri_complete":"https://b.example/device?code=WDJB-MJHT","user_code":"WDJB-MJHT","match_code":"42 17","expires_in":600}"#
+            json(Progress::Code { code: &code, left: Duration::from_secs(42), fingerprint }),
+            format!(
+                r#"{{"schema":"bulkhead.signin/1","event":"code","verification_uri":"https://b.example/device","verification_uri_complete":"https://b.example/device?code=WDJB-MJHT","user_code":"WDJB-MJHT","match_code":"42 17","fingerprint":"{fingerprint}","expires_in":42}}"#
+            ),
+            "what is left of it, and not what it had at first"
         );
         let waiting = Progress::Waiting { left: Duration::from_secs(9) };
         assert_eq!(json(waiting), r#"{"schema":"bulkhead.signin/1","event":"waiting","left_secs":9}"#);
+        assert_eq!(
+            json(Progress::Approval { name: "web", fingerprint }),
+            format!(
+                r#"{{"schema":"bulkhead.signin/1","event":"approval","name":"web","fingerprint":"{fingerprint}"}}"#
+            )
+        );
         assert_eq!(json(Progress::Forgotten), r#"{"schema":"bulkhead.signin/1","event":"forgotten"}"#);
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use bulkhead_identity::{NodeName, Timestamp, TrustHash};
 use bulkhead_protocol::offload::Offloads;
 use bulkhead_protocol::token::{Invitation, Token};
@@ -113,20 +113,32 @@ pub(super) struct UpArgs {
 struct WithoutToken {
     /// Sign in at the company's provider, in a browser here or on any other device; on a node that has joined, sign in
     /// again
-    #[arg(long, conflicts_with_all = ["token", "token_file", "identity_token_file"])]
+    #[arg(long, group = "word", conflicts_with_all = ["token", "token_file", "identity_token_file"])]
     sso: bool,
     /// Join as a workload, by the token that its platform put into this file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["token", "token_file"])]
+    #[arg(long, value_name = "FILE", group = "word", conflicts_with_all = ["token", "token_file"])]
     identity_token_file: Option<PathBuf>,
     /// File with an invitation (`bulkheadctl token invite`): where the coordinators are, and how to know them
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["coordinator", "trust"])]
+    #[arg(long, value_name = "FILE", requires = "word", conflicts_with_all = ["coordinator", "trust"])]
     invitation: Option<PathBuf>,
-    /// A coordinator, for first contact; repeat for more
-    #[arg(long, value_name = "HOST:PORT", env = "BULKHEAD_COORDINATOR", value_delimiter = ',')]
+    /// A coordinator, for first contact; repeat for more [env: BULKHEAD_COORDINATOR, with commas between]
+    #[arg(long, value_name = "HOST:PORT", requires = "word", value_delimiter = ',')]
     coordinator: Vec<String>,
-    /// Hash of the trust document by which the coordinators are known at first contact
-    #[arg(long, value_name = "HASH", env = "BULKHEAD_TRUST")]
+    /// Hash of the trust document by which the coordinators are known at first contact [env: BULKHEAD_TRUST]
+    #[arg(long, value_name = "HASH", requires = "word")]
     trust: Option<TrustHash>,
+}
+
+/// What first contact needs, from the environment. Not by clap: to it a variable would be an option that was given, which
+/// requires and excludes others.
+fn first_contact_from_environment() -> anyhow::Result<Partial> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let trust = variable("BULKHEAD_TRUST").map(|hash| hash.parse()).transpose();
+    Ok(Partial {
+        coordinators: variable("BULKHEAD_COORDINATOR").map(|all| all.split(',').map(str::to_owned).collect()),
+        trust: trust.map_err(|error| anyhow!("BULKHEAD_TRUST: {error}"))?,
+        ..Partial::default()
+    })
 }
 
 impl WithoutToken {
@@ -160,8 +172,13 @@ pub(super) fn up(context: &Context, args: UpArgs) -> anyhow::Result<Exit> {
     let flags = args.settings.into_partial();
     let has_flags = flags != Partial::default();
     let without_token = args.without_token;
+    let environment = first_contact_from_environment()?;
     let coordinators = Some(without_token.coordinator.clone()).filter(|given| !given.is_empty());
-    let config = context.config(Partial { coordinators, trust: without_token.trust, ..flags })?;
+    let config = context.config(Partial {
+        coordinators: coordinators.or(environment.coordinators),
+        trust: without_token.trust.or(environment.trust),
+        ..flags
+    })?;
     let running = is_running(&config);
     let store = Store::open(&config.state)?;
     if running || store.is_enrolled()? {
@@ -169,7 +186,7 @@ pub(super) fn up(context: &Context, args: UpArgs) -> anyhow::Result<Exit> {
             context.screen.note("this node has joined already: the token was not used");
         }
         if without_token.sso {
-            sign_in_again(context, &config, &store, running)?;
+            sign_in_again(context, &config, &store)?;
         } else if running {
             context.screen.note("the daemon is running already");
         }
@@ -218,9 +235,17 @@ pub(super) fn daemon(context: &Context, args: DaemonArgs) -> anyhow::Result<Exit
     }
     let config = context.config(args.settings.into_partial())?;
     let store = Store::open(&config.state)?;
-    if !store.is_enrolled()? && store.sign_in()?.is_some() {
-        // A person confirmed it before this host was restarted; an administrator may have approved it since.
-        sign_in(context, &config, None, None)?;
+    if !store.is_enrolled()? && store.has_sign_in()? {
+        // A person may have confirmed it before this host was restarted, and an administrator have approved it since.
+        match sign_in(context, &config, None, None) {
+            Err(error) if error.is_over() => {
+                context.screen.note(format!(
+                    "this host has not joined, and waits no longer: {error}; to join: bulkhead up --sso"
+                ));
+                return Ok(Exit::Ok);
+            }
+            result => result?,
+        };
     }
     drop(store);
     daemon::run(config)?;
@@ -252,22 +277,27 @@ fn sign_in(
     config: &Config,
     entry: Option<Entry>,
     name: Option<&NodeName>,
-) -> anyhow::Result<Enrolled> {
+) -> Result<Enrolled, EnrolError> {
     let mut waiter = Waiter::new(&context.screen);
     let enrolled = enrol::signin::enrol(&config.state, entry, name, &mut |progress| waiter.show(progress))?;
     waiter.done(Some(enrolled.name.as_str()));
     Ok(enrolled)
 }
 
-/// The owner signs in again, and the node takes up what came of it.
-fn sign_in_again(context: &Context, config: &Config, store: &Store, running: bool) -> anyhow::Result<()> {
+/// The owner signs in again, and the node takes up the certificate that came of it: through its daemon where that runs,
+/// or at its next start.
+fn sign_in_again(context: &Context, config: &Config, store: &Store) -> anyhow::Result<()> {
     let mut waiter = Waiter::new(&context.screen);
-    enrol::signin::again(store, &mut |progress| waiter.show(progress))?;
-    waiter.done(None);
-    if running {
-        ask(&config.socket, Request::Renew {})
-            .context("signed in, but the certificate is not renewed yet")?;
+    let held = enrol::signin::again(store, &mut |progress| waiter.show(progress))?;
+    let chain = minicbor::to_vec(held.me.chain()).expect("writing to memory does not fail");
+    match ask(&config.socket, Request::TakeCertificate { chain }) {
+        Err(ClientError::NotRunning(_)) => {
+            let _lock = store.lock()?;
+            store.save_certificate(&held)?;
+        }
+        result => drop(result.context("signed in, but the daemon did not take up the new certificate")?),
     }
+    waiter.done(None);
     Ok(())
 }
 

@@ -7,9 +7,9 @@ use crate::clock::Clock;
 use crate::control::Control;
 use crate::control::link::{Link, LinkError};
 use crate::control::maphold::MapVerdict;
-use crate::handle::{AskError, LinkPhase, OwnerSession, Reply};
+use crate::handle::{AskError, LinkPhase, Reply};
 use crate::state::Part;
-use crate::state::held::Held;
+use crate::state::held::{Held, OwnerSession};
 use bulkhead_identity::{CertificateRequest, Chain, Challenge, ChallengeKey, Timestamp};
 use bulkhead_protocol::PROTOCOL_VERSION;
 use bulkhead_protocol::control::{Endpoint, MapError, MapUpdate, ToCoordinator, ToNode};
@@ -55,7 +55,7 @@ impl Control {
             ToNode::RenewChallenge { challenge, key } => self.answer_challenge(link, challenge, key).await,
             ToNode::Certificate { chain, session_until } => {
                 self.told_of_session(session_until);
-                self.take_certificate(link, &held, &chain, wall).await
+                self.take_certificate(link, &self.daemon.held(), &chain, wall).await
             }
             ToNode::WantFlows { ask } => self.tell_flows(link, ask).await,
             ToNode::Offloads { off } => {
@@ -105,16 +105,18 @@ impl Control {
         Ok(())
     }
 
-    /// Keeps when the owner has to sign in again, for the status.
+    /// Keeps when the owner has to sign in again, for the status, also of a daemon that is started later.
     fn told_of_session(&mut self, until: Option<Timestamp>) {
-        let now = self.daemon.now().wall;
-        self.link_state.send_modify(|state| {
-            let was_long = state.session.is_some_and(|session| session.is_long);
-            state.session = until.map(|until| OwnerSession {
-                until,
-                is_long: was_long || now.until(until) > OwnerSession::LONG,
-            });
-        });
+        let (held, now) = (self.daemon.held(), self.daemon.now().wall);
+        let session = until.map(|until| OwnerSession::told(held.session, until, now));
+        if held.session == session {
+            return;
+        }
+        let mut next = Held::clone(&held);
+        next.session = session;
+        self.daemon.0.held.store(next.into());
+        self.unsaved.insert(Part::Marks);
+        self.save();
     }
 
     /// Follows the coordinator's word on offloads, in the very next batch, and keeps it.
@@ -206,6 +208,29 @@ impl Control {
                 self.refuse(link, "certificate", &error.to_string()).await
             }
         }
+    }
+
+    /// Takes up the certificate that a sign-in of the owner brought past the link. Returns whether it is another than the
+    /// one in force: then the link, which was made with that, is of no more use.
+    pub(crate) fn take_over(&mut self, chain: &Chain, done: Reply) -> bool {
+        let (held, wall) = (self.daemon.held(), self.daemon.now().wall);
+        let taken = if held.me.chain() == chain {
+            Ok(false)
+        } else {
+            held.with_certificate(chain, wall).map(|next| {
+                self.unsaved.insert(Part::Certificate);
+                tokio::task::block_in_place(|| self.enforcer.enforce(&next));
+                self.renewal.succeeded(next.me.claims(), wall);
+                tracing::info!(not_after = next.me.not_after().0, "certificate of a new sign-in in force");
+                self.daemon.0.held.store(next.into());
+                self.save();
+                true
+            })
+        };
+        let is_new = matches!(taken, Ok(true));
+        // Whoever asked may have given up.
+        let _ = done.send(taken.map(drop).map_err(|error| AskError::Local(error.to_string())));
+        is_new
     }
 
     /// Starts a renewal because a person asked for it.

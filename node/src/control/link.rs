@@ -70,6 +70,9 @@ pub(crate) enum LinkError {
     /// A frame that does not fit the protocol.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// The node has another certificate than the link was made with.
+    #[error("this node has a new certificate, and connects again with it")]
+    Superseded,
     /// It spoke out of turn.
     #[error("the coordinator broke the protocol: {0}")]
     Protocol(&'static str),

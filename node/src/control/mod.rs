@@ -28,7 +28,7 @@ use crate::handle::{AskError, DaemonHandle, LinkPhase, LinkState, Reply, Request
 use crate::state::held::Held;
 use crate::state::{Part, Store};
 use crate::tls;
-use bulkhead_identity::{IdentityKey, TunnelKey};
+use bulkhead_identity::{Chain, IdentityKey, TunnelKey};
 use bulkhead_protocol::control::{Endpoint, Receipt, ToCoordinator};
 use bulkhead_protocol::{ALPN_CONTROL, PROTOCOL_VERSION};
 use std::collections::BTreeSet;
@@ -93,14 +93,22 @@ impl Control {
             Err(error) => {
                 tracing::error!(%error, "no UDP socket for the control link");
                 self.lost(&error.to_string());
-                return answer_offline(requests, &self.link_state).await;
+                loop {
+                    let call = answer_offline(requests, &self.link_state).await;
+                    if let Some(ending) = self.heed(call) {
+                        return ending;
+                    }
+                }
             }
         };
         loop {
             let connecting = self.connect(&endpoint);
             let connected = tokio::select! {
                 connected = connecting => connected,
-                ending = answer_offline(requests, &self.link_state) => return ending,
+                call = answer_offline(requests, &self.link_state) => match self.heed(call) {
+                    Some(ending) => return ending,
+                    None => continue,
+                },
             };
             match connected {
                 Ok(link) => {
@@ -119,7 +127,10 @@ impl Control {
                         let looking = self.newer_trust();
                         let found = tokio::select! {
                             found = looking => found,
-                            ending = answer_offline(requests, &self.link_state) => return ending,
+                            call = answer_offline(requests, &self.link_state) => match self.heed(call) {
+                                Some(ending) => return ending,
+                                None => continue,
+                            },
                         };
                         self.take_newer_trust(found);
                     }
@@ -133,15 +144,27 @@ impl Control {
         }
     }
 
-    /// Answers requests until `until` is over; `Some` when one of them ends the task.
+    /// Does what a request without a link asks for; `Some` when it ends the task.
+    fn heed(&mut self, call: Call) -> Option<Ending> {
+        match call {
+            Call::End(ending) => Some(ending),
+            Call::TakeCertificate(chain, done) => {
+                self.take_over(&chain, done);
+                None
+            }
+        }
+    }
+
+    /// Answers requests until `until` is over, or a new certificate is worth another attempt; `Some` when one of them
+    /// ends the task.
     async fn offline(
-        &self,
+        &mut self,
         requests: &mut mpsc::Receiver<Request>,
         until: impl Future<Output = ()>,
     ) -> Option<Ending> {
         tokio::select! {
             () = until => None,
-            ending = answer_offline(requests, &self.link_state) => Some(ending),
+            call = answer_offline(requests, &self.link_state) => self.heed(call),
         }
     }
 
@@ -186,6 +209,12 @@ impl Control {
                         return Ok(Ending::Shutdown);
                     }
                     Some(Request::Renew(done)) => self.renew_now(&mut link, done).await?,
+                    Some(Request::TakeCertificate(chain, done)) => {
+                        if self.take_over(&chain, done) {
+                            link.close();
+                            return Err(LinkError::Superseded);
+                        }
+                    }
                     Some(Request::Leave { force: false, done }) if self.has_ended() => {
                         let why = "the certificate has ended, and is not renewed yet".into();
                         // Whoever asked may have given up.
@@ -358,19 +387,26 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Answers requests that need no link, until one of them ends the task.
+/// A request that the task heeds without a link, too.
+enum Call {
+    End(Ending),
+    TakeCertificate(Chain, Reply),
+}
+
+/// Answers requests that need a link, until there is one that needs none.
 async fn answer_offline(
     requests: &mut mpsc::Receiver<Request>,
     link_state: &watch::Sender<LinkState>,
-) -> Ending {
+) -> Call {
     loop {
         let why = || {
             let error = link_state.borrow().last_error.clone();
             AskError::NotConnected(error.unwrap_or_else(|| "still connecting".into()))
         };
         match requests.recv().await {
-            None | Some(Request::Shutdown) => return Ending::Shutdown,
-            Some(Request::Leave { force: true, done }) => return Ending::Left(done),
+            None | Some(Request::Shutdown) => return Call::End(Ending::Shutdown),
+            Some(Request::Leave { force: true, done }) => return Call::End(Ending::Left(done)),
+            Some(Request::TakeCertificate(chain, done)) => return Call::TakeCertificate(chain, done),
             Some(Request::Leave { force: false, done } | Request::Renew(done)) => {
                 // Whoever asked may have given up.
                 let _ = done.send(Err(why()));

@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -107,8 +108,18 @@ impl Https {
             Ok(Err(error)) => return Err(handshake(error.to_string())),
             Err(_) => return Err(handshake(slow())),
         };
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| handshake(error.to_string()))?;
+        Self::over(address, stream).await.map_err(|error| handshake(error.to_string()))
+    }
+
+    /// Over a connection that is there.
+    ///
+    /// # Errors
+    /// When it is of no use.
+    pub(super) async fn over(
+        address: &str,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> hyper::Result<Self> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Ends when the sender is dropped; its errors also reach whoever waits for an answer.
         tokio::spawn(connection);
         Ok(Self { address: address.into(), sender })

@@ -86,11 +86,14 @@ pub(crate) enum EnrolError {
     #[error("{0} does not serve the trust document that was asked for: {1}")]
     WrongTrust(String, TrustError),
     /// The coordinator said no.
-    #[error("the coordinator refused: {}{}", .0.message, .0.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
+    #[error("the coordinator refused: {}", sentence(.0))]
     Refused(ApiError),
-    /// The coordinator said not now: 429 or 503.
-    #[error("the coordinator has no time: {}", .1.message)]
+    /// The coordinator cannot say at the moment: see [`is_not_now`].
+    #[error("the coordinator cannot do that now: {}", sentence(.1))]
     NotNow(StatusCode, ApiError),
+    /// The sign-in was refused, and is over.
+    #[error("the sign-in was refused: {}", sentence(.0))]
+    Ended(ApiError),
     /// The code ended before anybody confirmed it.
     #[error("nobody confirmed the sign-in in time; run: bulkhead up --sso")]
     NobodyConfirmed,
@@ -103,6 +106,24 @@ pub(crate) enum EnrolError {
     /// The certificate that came back is not ours, or not valid.
     #[error("the coordinator sent a certificate that is refused")]
     Certificate(#[from] CertificateError),
+}
+
+/// What is wrong, and what to do about it.
+fn sentence(refusal: &ApiError) -> String {
+    let ApiError { message, help, .. } = refusal;
+    help.as_ref().map_or_else(|| message.clone(), |help| format!("{message}; {help}"))
+}
+
+/// Whether a status says nothing about the request: too slow, too many, or the coordinator's own trouble.
+fn is_not_now(status: StatusCode) -> bool {
+    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) || status.is_server_error()
+}
+
+impl EnrolError {
+    /// Whether a sign-in that was gone on with came to nothing, so that trying it once more changes nothing.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Self::NoEntry | Self::Refused(_) | Self::Ended(_) | Self::NobodyConfirmed)
+    }
 }
 
 /// Enrols this host by a join token and saves the result. Blocks; must not be called from within an async runtime.
@@ -194,9 +215,7 @@ impl Joining {
     ) -> Result<A, EnrolError> {
         match self.reached.https.post(path, body).await? {
             Ok(answer) => Ok(answer),
-            Err((status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE), refusal)) => {
-                Err(EnrolError::NotNow(status, refusal))
-            }
+            Err((status, refusal)) if is_not_now(status) => Err(EnrolError::NotNow(status, refusal)),
             Err((_, refusal)) => Err(EnrolError::Refused(refusal)),
         }
     }

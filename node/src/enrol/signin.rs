@@ -7,15 +7,17 @@
 use crate::control::backoff::Backoff;
 use crate::enrol::entry::Entry;
 use crate::enrol::https::HttpsError;
-use crate::enrol::{EnrolError, Enrolled, Joining, wall};
+use crate::enrol::{EnrolError, Enrolled, Joining, is_not_now, wall};
+use crate::state::held::Held;
 use crate::state::signin::KeptSignIn;
-use crate::state::{Keys, Store};
-use bulkhead_identity::NodeName;
+use crate::state::{Keys, LoadError, Store};
+use bulkhead_identity::{Chain, Fingerprint, NodeName, Timestamp, Trust};
 use bulkhead_protocol::enrol::{ApiError, FinishResponse};
 use bulkhead_protocol::signin::{
     APPROVAL_POLL_INTERVAL_SECS, DeviceAuthorization, EnrolSignIn, Poll, PollState, SIGN_IN_WINDOW_SECS,
 };
 use hyper::StatusCode;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +27,8 @@ const PATH_SIGN_IN: &str = "/enrol/v1/signin";
 const PATH_POLL: &str = "/enrol/v1/signin/poll";
 /// RFC 8628, section 3.5: after `slow_down` every pause is this much longer.
 const SLOWER: Duration = Duration::from_secs(5);
-/// No coordinator makes us ask less often than this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// No coordinator makes us ask more or less often than this.
+const PAUSES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 /// The coordinator knows no such code, for example because it was started anew.
 const NOT_KNOWN: &str = "BH-C202";
 /// How often we begin again by ourselves.
@@ -35,7 +37,14 @@ const MAX_BEGINNINGS: usize = 3;
 /// What happens on the way, for whoever waits.
 pub(crate) enum Progress<'a> {
     /// Somebody is to confirm this.
-    Code(&'a DeviceAuthorization),
+    Code {
+        /// What to show.
+        code: &'a DeviceAuthorization,
+        /// How long it is still good for.
+        left: Duration,
+        /// Of the keys that the page must name.
+        fingerprint: Fingerprint,
+    },
     /// Nobody did yet.
     Waiting {
         /// How long the code is still good for.
@@ -45,6 +54,8 @@ pub(crate) enum Progress<'a> {
     Approval {
         /// Under which name it waits.
         name: &'a str,
+        /// Of the keys that the administrator is to see.
+        fingerprint: Fingerprint,
     },
     /// The coordinator does not answer; we go on asking.
     Unreachable(&'a EnrolError),
@@ -57,11 +68,11 @@ pub(crate) enum Progress<'a> {
 /// Tells whoever waits.
 pub(crate) type Report<'a> = &'a mut dyn FnMut(Progress<'_>);
 
-/// Enrols this host and saves the result, or goes on with a sign-in that was begun before; without `entry` there is
-/// only the latter. Blocks; must not be called from within an async runtime.
+/// Enrols this host, or goes on with a sign-in that was begun before; without `entry` there is only the latter. Blocks;
+/// must not be called from within an async runtime.
 ///
 /// # Errors
-/// See [`EnrolError`]. A sign-in that was neither refused nor too slow is kept, and goes on the next time.
+/// See [`EnrolError`]. Only the coordinator's word ends a sign-in: until then it is kept, and goes on the next time.
 pub(crate) fn enrol(
     state: &Path,
     entry: Option<Entry>,
@@ -69,58 +80,85 @@ pub(crate) fn enrol(
     report: Report<'_>,
 ) -> Result<Enrolled, EnrolError> {
     super::joining(state, async |store| {
-        let mut waiting = match store.sign_in()? {
-            Some(kept) if is_wanted(&kept, entry.as_ref()) => Waiting::resume(store, kept)?,
-            Some(_) | None => Waiting::begin(store, entry.ok_or(EnrolError::NoEntry)?, name).await?,
+        let kept = Waiting::kept(store, entry.as_ref())?;
+        // What somebody left alone is over unnoticed; what ends before their eyes they begin anew themselves.
+        let mut was_left = kept.is_some();
+        let mut waiting = match (kept, &entry) {
+            (Some(waiting), _) => waiting,
+            (None, Some(entry)) => Waiting::begin(store, entry.clone(), name.cloned()).await?,
+            (None, None) => {
+                store.end_sign_in()?;
+                return Err(EnrolError::NoEntry);
+            }
         };
         let mut beginnings = 1;
         loop {
             waiting.show(report);
-            let outcome = waiting.outcome(Some(store), report).await;
-            match outcome {
-                Ok(answer) => {
+            let refusal = match waiting.outcome(Some(store), report).await? {
+                Outcome::Enrolled(answer) => {
                     let enrolled = waiting.into_joining().await?.accept(store, answer)?;
                     store.end_sign_in()?;
                     return Ok(enrolled);
                 }
-                Err(EnrolError::Refused(refusal))
-                    if waiting.is_forgotten(&refusal) && beginnings < MAX_BEGINNINGS =>
-                {
-                    report(Progress::Forgotten);
-                    beginnings += 1;
-                    waiting = Waiting::begin(store, waiting.kept.entry, name).await?;
-                }
-                Err(error) => {
-                    if matches!(error, EnrolError::Refused(_) | EnrolError::NobodyConfirmed) {
-                        store.end_sign_in()?;
-                    }
-                    return Err(error);
-                }
+                Outcome::Refused(refusal) => refusal,
+            };
+            store.end_sign_in()?;
+            let is_forgotten = waiting.is_unconfirmed(&refusal) && wall() < waiting.kept.ends;
+            let is_new_wanted = is_forgotten || was_left && waiting.is_unconfirmed(&refusal);
+            if entry.is_none() || !is_new_wanted || beginnings == MAX_BEGINNINGS {
+                return Err(waiting.ended(refusal, wall()));
             }
+            if is_forgotten {
+                report(Progress::Forgotten);
+            }
+            was_left = false;
+            beginnings += 1;
+            let KeptSignIn { entry, wish, .. } = waiting.kept;
+            waiting = Waiting::begin(store, entry, wish).await?;
         }
     })
 }
 
-/// Whether what was kept is a sign-in with the coordinators that are meant, and not over.
-fn is_wanted(kept: &KeptSignIn, entry: Option<&Entry>) -> bool {
-    let meant = entry.is_none_or(|entry| entry.trust == kept.entry.trust);
-    meant && (kept.approval.is_some() || wall() < kept.ends)
-}
-
-/// The owner of a node signs in again: same keys, so the node goes on as it is. What comes of it reaches the node with
-/// its next renewal.
+/// The owner of a node signs in again: same keys, so the node goes on as it is. Returns what it holds with the
+/// certificate that came of it. The caller has to keep that: a node whose certificate has ended may have no other way to
+/// come by it.
 ///
 /// # Errors
 /// See [`EnrolError`].
-pub(crate) fn again(store: &Store, report: Report<'_>) -> Result<(), EnrolError> {
+pub(crate) fn again(store: &Store, report: Report<'_>) -> Result<Held, EnrolError> {
     let loaded = store.load(wall())?;
     let entry = Entry { coordinators: loaded.control, trust: loaded.held.trust.hash() };
     super::block_on(async {
         let joining = Joining { reached: entry.reach(wall()).await?, keys: Arc::new(loaded.keys) };
         let mut waiting = Waiting::ask(entry, joining, None).await?;
         waiting.show(report);
-        waiting.outcome(None, report).await.map(drop)
+        match waiting.outcome(None, report).await? {
+            Outcome::Enrolled(answer) => {
+                let trust = waiting.into_joining().await?.reached.trust;
+                taken_up(&loaded.held, trust, &answer, wall())
+            }
+            Outcome::Refused(refusal) => Err(waiting.ended(refusal, wall())),
+        }
     })
+}
+
+/// What is held with the certificate of `answer`, under the trust document by which the coordinator was verified.
+fn taken_up(
+    held: &Held,
+    trust: Arc<Trust>,
+    answer: &FinishResponse,
+    wall: Timestamp,
+) -> Result<Held, EnrolError> {
+    let chain: Chain =
+        minicbor::decode(&answer.chain).map_err(|_| EnrolError::Malformed("a certificate chain"))?;
+    Ok(held.under(Arc::unwrap_or_clone(trust), wall).with_certificate(&chain, wall)?)
+}
+
+/// How a sign-in ended.
+enum Outcome {
+    Enrolled(FinishResponse),
+    /// By the coordinator's word on this sign-in. Anything else that goes wrong on the way says nothing about it.
+    Refused(ApiError),
 }
 
 /// A sign-in on its way.
@@ -138,19 +176,33 @@ enum Talk {
 }
 
 impl Waiting {
-    async fn begin(store: &Store, entry: Entry, name: Option<&NodeName>) -> Result<Self, EnrolError> {
+    async fn begin(store: &Store, entry: Entry, wish: Option<NodeName>) -> Result<Self, EnrolError> {
         let joining = Joining::begin(&entry).await?;
-        let waiting = Self::ask(entry, joining, name).await?;
-        waiting.keep(store)?;
+        let waiting = Self::ask(entry, joining, wish).await?;
+        store.begin_sign_in(waiting.keys(), &waiting.kept)?;
         Ok(waiting)
     }
 
-    async fn ask(entry: Entry, mut joining: Joining, name: Option<&NodeName>) -> Result<Self, EnrolError> {
+    /// The one that was kept, if it can be gone on with and is with the coordinators that are meant. Whether it is over
+    /// is theirs to say.
+    fn kept(store: &Store, entry: Option<&Entry>) -> Result<Option<Self>, EnrolError> {
+        let meant = |kept: &KeptSignIn| entry.is_none_or(|entry| entry.trust == kept.entry.trust);
+        let Some(kept) = store.sign_in()?.filter(meant) else { return Ok(None) };
+        match store.load_keys() {
+            // At once the first time: it may have been confirmed long ago.
+            Ok(keys) => Ok(Some(Self { kept, talk: Talk::Off(Arc::new(keys)), pause: Duration::ZERO })),
+            Err(error @ LoadError::Dir(_)) => Err(error.into()),
+            // Without the keys that were shown it is worth nothing.
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn ask(entry: Entry, mut joining: Joining, wish: Option<NodeName>) -> Result<Self, EnrolError> {
         let proof = joining.prove().await?;
         let body = EnrolSignIn {
             enrolment: proof.enrolment,
             request: proof.request,
-            name: name.map(|name| name.as_str().to_owned()),
+            name: wish.as_ref().map(|name| name.as_str().to_owned()),
             provider: None,
         };
         let authorization: DeviceAuthorization = joining.call(PATH_SIGN_IN, &body).await?;
@@ -158,50 +210,50 @@ impl Waiting {
             return Err(EnrolError::Malformed("a code to sign in with"));
         }
         let lives = Duration::from_secs(authorization.expires_in.min(SIGN_IN_WINDOW_SECS));
-        let pause = Duration::from_secs(authorization.interval);
-        let kept = KeptSignIn::new(entry, authorization, wall().plus(lives));
-        Ok(Self { kept, talk: Talk::On(Box::new(joining)), pause })
+        let kept = KeptSignIn::new(entry, wish, authorization, wall().plus(lives));
+        let mut waiting = Self { kept, talk: Talk::On(Box::new(joining)), pause: Duration::ZERO };
+        waiting.pause = waiting.interval();
+        Ok(waiting)
     }
 
-    fn resume(store: &Store, kept: KeptSignIn) -> Result<Self, EnrolError> {
-        // At once the first time: it may have been confirmed long ago.
-        Ok(Self { kept, talk: Talk::Off(Arc::new(store.load_keys()?)), pause: Duration::ZERO })
-    }
-
-    fn keep(&self, store: &Store) -> Result<(), EnrolError> {
-        let keys = match &self.talk {
+    fn keys(&self) -> &Keys {
+        match &self.talk {
             Talk::On(joining) => &joining.keys,
             Talk::Off(keys) => keys,
-        };
-        Ok(store.keep_sign_in(keys, &self.kept)?)
-    }
-
-    fn show(&self, report: Report<'_>) {
-        match &self.kept.approval {
-            Some(name) => report(Progress::Approval { name }),
-            None => report(Progress::Code(&self.kept.authorization)),
         }
     }
 
-    /// Whether the coordinator lost the code, rather than a person or time having ended it.
-    fn is_forgotten(&self, refusal: &ApiError) -> bool {
-        refusal.code == NOT_KNOWN && self.kept.approval.is_none() && wall() < self.kept.ends
+    fn show(&self, report: Report<'_>) {
+        let fingerprint = self.keys().identity.public().fingerprint();
+        match &self.kept.approval {
+            Some(name) => report(Progress::Approval { name, fingerprint }),
+            None => {
+                let (code, left) = (&self.kept.authorization, wall().until(self.kept.ends));
+                report(Progress::Code { code, left, fingerprint });
+            }
+        }
     }
 
-    /// Asks until there is an outcome; with `store`, what is learnt on the way is kept.
-    async fn outcome(
-        &mut self,
-        store: Option<&Store>,
-        report: Report<'_>,
-    ) -> Result<FinishResponse, EnrolError> {
+    /// Whether it ended without anybody's word on it: too late, or because the coordinator lost it.
+    fn is_unconfirmed(&self, refusal: &ApiError) -> bool {
+        refusal.code == NOT_KNOWN && self.kept.approval.is_none()
+    }
+
+    fn ended(&self, refusal: ApiError, wall: Timestamp) -> EnrolError {
+        if self.is_unconfirmed(&refusal) && wall >= self.kept.ends {
+            return EnrolError::NobodyConfirmed;
+        }
+        EnrolError::Ended(refusal)
+    }
+
+    /// Asks until there is an outcome, also when the code should be over: it may have been confirmed before. With
+    /// `store`, what is learnt on the way is kept.
+    async fn outcome(&mut self, store: Option<&Store>, report: Report<'_>) -> Result<Outcome, EnrolError> {
         let (mut backoff, mut lost) = (Backoff::default(), false);
         loop {
             let unanswered = if lost { backoff.pause() } else { Duration::ZERO };
-            tokio::time::sleep(self.pause.min(LONGEST_PAUSE) + unanswered).await;
+            tokio::time::sleep(self.pause.min(*PAUSES.end()) + unanswered).await;
             self.pause = self.pause.max(self.interval());
-            if self.kept.approval.is_none() && wall() >= self.kept.ends {
-                return Err(EnrolError::NobodyConfirmed);
-            }
             let state = match self.poll().await {
                 Ok(state) => state,
                 Err(EnrolError::NotNow(StatusCode::TOO_MANY_REQUESTS, _)) => {
@@ -212,7 +264,9 @@ impl Waiting {
                     if !std::mem::replace(&mut lost, true) {
                         report(Progress::Unreachable(&error));
                     }
-                    self.hang_up();
+                    if !matches!(error, EnrolError::NotNow(..)) {
+                        self.hang_up();
+                    }
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -224,9 +278,9 @@ impl Waiting {
             match state {
                 PollState::Waiting => report(Progress::Waiting { left: wall().until(self.kept.ends) }),
                 PollState::Approval { name } => self.confirmed(name, store, report)?,
-                PollState::Enrolled(answer) => return Ok(answer),
+                PollState::Enrolled(answer) => return Ok(Outcome::Enrolled(answer)),
                 PollState::Session(_) => return Err(EnrolError::Malformed("an administrator's session")),
-                PollState::Refused(refusal) => return Err(EnrolError::Refused(refusal)),
+                PollState::Refused(refusal) => return Ok(Outcome::Refused(refusal)),
             }
         }
     }
@@ -240,10 +294,10 @@ impl Waiting {
     ) -> Result<(), EnrolError> {
         if self.kept.approval.is_none() {
             let name = NodeName::parse(&name).map_err(|_| EnrolError::Malformed("the name of a node"))?;
-            report(Progress::Approval { name: name.as_str() });
             self.kept.approval = Some(name.to_string());
+            self.show(report);
             if let Some(store) = store {
-                self.keep(store)?;
+                store.keep_sign_in(&self.kept)?;
             }
         }
         self.pause = self.pause.max(self.interval());
@@ -253,7 +307,9 @@ impl Waiting {
     fn interval(&self) -> Duration {
         match self.kept.approval {
             Some(_) => Duration::from_secs(APPROVAL_POLL_INTERVAL_SECS),
-            None => Duration::from_secs(self.kept.authorization.interval),
+            None => {
+                Duration::from_secs(self.kept.authorization.interval).clamp(*PAUSES.start(), *PAUSES.end())
+            }
         }
     }
 
@@ -294,10 +350,10 @@ impl Waiting {
     }
 }
 
-/// Whether asking again may bring another answer: the coordinator is away, or being started.
+/// Whether asking again may bring another answer: the coordinator is away, in trouble, or being started.
 fn is_passing(error: &EnrolError) -> bool {
     match error {
-        EnrolError::Https(HttpsError::Malformed { .. }) => false,
+        EnrolError::Https(HttpsError::Malformed { status, .. }) => is_not_now(*status),
         EnrolError::Unreachable(_) | EnrolError::Https(_) | EnrolError::NotNow(..) => true,
         EnrolError::AlreadyEnrolled
         | EnrolError::NotAJoinToken
@@ -310,8 +366,12 @@ fn is_passing(error: &EnrolError) -> bool {
         | EnrolError::Runtime(_)
         | EnrolError::WrongTrust(..)
         | EnrolError::Refused(_)
+        | EnrolError::Ended(_)
         | EnrolError::NobodyConfirmed
         | EnrolError::Malformed(_)
         | EnrolError::Certificate(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,11 @@ impl Answers for Local {
             Request::Resolve { name } => Answer::Whois(self.resolve(&name)?),
             Request::Certificate {} => Answer::Certificate(self.certificate()),
             Request::Renew {} => done(self.daemon.renew().await)?,
+            Request::TakeCertificate { chain } => {
+                let chain = minicbor::decode(&chain)
+                    .map_err(|_| Refusal::new(RefusalCode::BadRequest, "this is no certificate chain"))?;
+                done(self.daemon.take_certificate(chain).await)?
+            }
             Request::Down {} => done(self.daemon.shutdown())?,
             Request::Leave { force } => done(self.daemon.leave(force).await)?,
         })
@@ -160,7 +165,7 @@ impl Local {
     /// Seconds until the owner has to sign in again, when that is soon.
     fn session_left_secs(&self) -> Option<u64> {
         let (now, end) = (self.daemon.now().wall, self.daemon.me().not_after());
-        let session = self.daemon.link().session.filter(|session| session.is_ending(now, end))?;
+        let session = self.daemon.held().session.filter(|session| session.is_ending(now, end))?;
         Some(now.until(session.until).as_secs())
     }
 

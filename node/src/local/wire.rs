@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bulkhead_identity::{Labels, OverlayAddrs};
+use bulkhead_protocol::enrol::b64;
 use bulkhead_protocol::offload::Offload;
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +16,8 @@ use crate::packets::offload::Position;
 
 /// The version of this conversation. 1 (2026-11-20): first.
 pub(crate) const VERSION: u32 = 1;
-/// The longest request.
-pub(crate) const MAX_REQUEST_BYTES: usize = 4 * 1024;
+/// The longest request: as many certificates as a chain may have, each as long as one may be, as text.
+pub(crate) const MAX_REQUEST_BYTES: usize = 96 * 1024;
 /// The longest reply: 10,000 peers at under 1 KiB each, with room.
 pub(crate) const MAX_REPLY_BYTES: usize = 16 * 1024 * 1024;
 /// The most flows in one reply: at under 512 bytes each, well within [`MAX_REPLY_BYTES`].
@@ -75,6 +76,12 @@ pub(crate) enum Request {
     Certificate {},
     /// Renew the certificate now.
     Renew {},
+    /// Take up the certificate that a sign-in of the owner brought.
+    TakeCertificate {
+        /// Minicbor of a chain.
+        #[serde(with = "b64")]
+        chain: Vec<u8>,
+    },
     /// End the daemon.
     Down {},
     /// Leave the mesh for good.
@@ -97,7 +104,9 @@ impl Request {
             | Self::Whois { .. }
             | Self::Resolve { .. }
             | Self::Certificate {} => Access::Read,
-            Self::Renew {} | Self::Down {} | Self::Leave { .. } => Access::Change,
+            Self::Renew {} | Self::TakeCertificate { .. } | Self::Down {} | Self::Leave { .. } => {
+                Access::Change
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use bulkhead_protocol::control::{MapPeer, PeerMap};
 use bulkhead_protocol::offload::Offloads;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The highest versions this node ever saw, and the latest moment vouched for. They survive the documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -27,6 +28,33 @@ pub(crate) struct Marks {
     pub(crate) generation: Generation,
     /// Latest moment that this node's clock and the coordinator agree has passed.
     pub(crate) wall: Timestamp,
+}
+
+/// A person's session, on which a node's certificates rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OwnerSession {
+    /// When the person has to sign in again.
+    pub(crate) until: Timestamp,
+    /// Whether more than [`OwnerSession::LONG`] of it was left when it was told of first.
+    pub(crate) is_long: bool,
+}
+
+impl OwnerSession {
+    /// So long before its end people are told of it.
+    pub(crate) const LONG: Duration = Duration::from_secs(24 * 3600);
+
+    /// The session that a coordinator tells of, after the one it told of before.
+    pub(crate) fn told(before: Option<Self>, until: Timestamp, now: Timestamp) -> Self {
+        let known = before.filter(|session| session.until == until);
+        known.unwrap_or(Self { until, is_long: now.until(until) > Self::LONG })
+    }
+
+    /// Whether the owner should be told now. A session that is shorter than a day as a whole is only worth a warning
+    /// once it cuts certificates short: until then it may be extended without anybody's help.
+    pub(crate) fn is_ending(&self, now: Timestamp, certificate_end: Timestamp) -> bool {
+        now.until(self.until) <= Self::LONG && (self.is_long || certificate_end >= self.until)
+    }
 }
 
 /// What the node holds now.
@@ -47,6 +75,9 @@ pub(crate) struct Held {
     /// What the coordinator said last of offloads: not signed, because all it can do is to make this node slower. Kept,
     /// because a kernel that corrupts packets may keep this node from hearing it again.
     pub(crate) offloads_off: Offloads,
+    /// The session of the node's owner, as the coordinator told it last; not signed either: a warning is all that comes
+    /// of it.
+    pub(crate) session: Option<OwnerSession>,
 }
 
 /// Why our own certificate was not taken in.
@@ -132,6 +163,7 @@ impl Held {
             map: Arc::new(PeerMap::default()),
             marks: Marks::default(),
             offloads_off: Offloads::NONE,
+            session: None,
         }
     }
 
@@ -298,6 +330,8 @@ mod tests {
     use bulkhead_acl::Subject;
     use bulkhead_identity::Labels;
 
+    const HOUR: u64 = 3600;
+
     fn held(domain: &Domain, me: &Person) -> Held {
         Held::enrolled(domain.trust(1), domain.verified(me))
     }
@@ -455,5 +489,21 @@ mod tests {
         assert!(!within(ip("100.128.0.1"), ip("100.64.0.0"), 10));
         assert!(within(ip("1.2.3.4"), ip("0.0.0.0"), 0));
         assert!(!within(ip("1.2.3.4"), ip("1.2.3.5"), 32));
+    }
+
+    #[test]
+    fn the_owner_of_a_long_session_is_told_a_day_ahead() {
+        let session = OwnerSession::told(None, Timestamp(100 * HOUR), Timestamp(50 * HOUR));
+        let session = OwnerSession::told(Some(session), session.until, Timestamp(99 * HOUR));
+        let told = |hour: u64| session.is_ending(Timestamp(hour * HOUR), Timestamp((hour + 8) * HOUR));
+        assert_eq!([50, 75, 76, 99, 101].map(told), [false, false, true, true, true]);
+    }
+
+    #[test]
+    fn a_session_that_is_extended_by_itself_is_worth_no_warning_until_it_cuts_certificates_short() {
+        let long = OwnerSession { until: Timestamp(100 * HOUR), is_long: true };
+        let session = OwnerSession::told(Some(long), Timestamp(12 * HOUR), Timestamp(0));
+        assert!(!session.is_ending(Timestamp(HOUR), Timestamp(8 * HOUR)));
+        assert!(session.is_ending(Timestamp(5 * HOUR), Timestamp(12 * HOUR)));
     }
 }

@@ -13,7 +13,7 @@ mod stolen;
 
 use crate::device::netlink::Prefix;
 use crate::state::dir::{DirError, DirLock, SecretDir};
-use crate::state::held::{CertificateError, Held, Marks, OwnKeys};
+use crate::state::held::{CertificateError, Held, Marks, OwnKeys, OwnerSession};
 use crate::state::signin::SIGN_IN;
 use bulkhead_acl::Policy;
 use bulkhead_identity::keys::KeyError;
@@ -121,6 +121,9 @@ struct NodeFile {
     // Not there when nothing is off, so that an earlier version can read the file.
     #[serde(default, skip_serializing_if = "Offloads::is_empty")]
     offloads_off: Offloads,
+    // Not there for a node without an owner, for the same reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<OwnerSession>,
 }
 
 impl Store {
@@ -174,7 +177,7 @@ impl Store {
         let chain = Chain::decode(&certificate).map_err(|error| damaged(CERTIFICATE, &error))?;
         let me = keys.public().verify_mine(&chain, &trust, wall)?;
         let mut held = Held::enrolled(trust, me);
-        (held.marks, held.offloads_off) = (node.marks, node.offloads_off);
+        (held.marks, held.offloads_off, held.session) = (node.marks, node.offloads_off, node.session);
         let mut dropped = Vec::new();
         if let Some(bytes) = self.dir.read(REVOCATIONS)? {
             match Revocations::verify(&bytes, &held.trust, node.marks.epoch, wall) {
@@ -256,6 +259,14 @@ impl Store {
         Ok(())
     }
 
+    /// Saves a certificate that a daemon did not receive itself, with the trust document under which it was verified.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub(crate) fn save_certificate(&self, held: &Held) -> Result<(), DirError> {
+        self.save(held, &[], &BTreeSet::from([Part::Trust, Part::Certificate]))
+    }
+
     /// Removes everything, so that nothing of this identity is left.
     ///
     /// # Errors
@@ -270,8 +281,9 @@ impl Store {
     }
 
     fn save_node(&self, control: &[String], held: &Held) -> Result<(), DirError> {
-        let (marks, offloads_off) = (held.marks, held.offloads_off);
-        let file = NodeFile { schema: SCHEMA.into(), control: control.to_vec(), marks, offloads_off };
+        let Held { marks, offloads_off, session, .. } = *held;
+        let file =
+            NodeFile { schema: SCHEMA.into(), control: control.to_vec(), marks, offloads_off, session };
         let text = serde_json::to_vec_pretty(&file).expect("strings and numbers always serialize");
         self.dir.write(NODE, &text)
     }
@@ -383,6 +395,17 @@ mod tests {
         assert_eq!(loaded.held.map, held.map);
         assert_eq!(loaded.control, [CONTROL]);
         assert_eq!(loaded.held.standing(NOW), Standing::Good);
+    }
+
+    #[test]
+    fn what_is_known_of_the_owners_session_outlives_the_daemon() {
+        let (domain, me) = (Domain::new(), Person::new("web", 1));
+        let (_temp, store, mut held) = enrolled(&domain, &me);
+        let before = store.dir.read(NODE).unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&before).contains("session"), "an earlier version reads it");
+        held.session = Some(OwnerSession { until: NOW.plus(Duration::from_secs(3600)), is_long: true });
+        save(&store, &held, Part::Marks);
+        assert_eq!(store.load(NOW).unwrap().held.session, held.session);
     }
 
     #[test]

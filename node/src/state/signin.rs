@@ -4,7 +4,7 @@
 use crate::enrol::entry::Entry;
 use crate::state::dir::DirError;
 use crate::state::{Keys, Store};
-use bulkhead_identity::Timestamp;
+use bulkhead_identity::{NodeName, Timestamp};
 use bulkhead_protocol::signin::DeviceAuthorization;
 use zeroize::Zeroizing;
 
@@ -19,6 +19,8 @@ pub(crate) struct KeptSignIn {
     schema: String,
     /// Whom to ask.
     pub(crate) entry: Entry,
+    /// The name that was asked for, in case it has to begin anew.
+    pub(crate) wish: Option<NodeName>,
     /// With what to ask, and what to show.
     pub(crate) authorization: DeviceAuthorization,
     /// Until when a person can confirm it.
@@ -29,18 +31,33 @@ pub(crate) struct KeptSignIn {
 
 impl KeptSignIn {
     /// One that began just now.
-    pub(crate) fn new(entry: Entry, authorization: DeviceAuthorization, ends: Timestamp) -> Self {
-        Self { schema: SCHEMA.into(), entry, authorization, ends, approval: None }
+    pub(crate) fn new(
+        entry: Entry,
+        wish: Option<NodeName>,
+        authorization: DeviceAuthorization,
+        ends: Timestamp,
+    ) -> Self {
+        Self { schema: SCHEMA.into(), entry, wish, authorization, ends, approval: None }
     }
 }
 
 impl Store {
-    /// Keeps a sign-in with its keys. The node is not enrolled by that: there is no certificate.
+    /// Keeps a sign-in that just began, with its keys. The node is not enrolled by that: there is no certificate. What
+    /// was kept before goes first, so that no keys ever stand beside the device code of others.
     ///
     /// # Errors
     /// See [`DirError`].
-    pub(crate) fn keep_sign_in(&self, keys: &Keys, kept: &KeptSignIn) -> Result<(), DirError> {
+    pub(crate) fn begin_sign_in(&self, keys: &Keys, kept: &KeptSignIn) -> Result<(), DirError> {
+        self.end_sign_in()?;
         self.write_keys(keys)?;
+        self.keep_sign_in(kept)
+    }
+
+    /// Keeps what was learnt of a sign-in whose keys are on disk.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub(crate) fn keep_sign_in(&self, kept: &KeptSignIn) -> Result<(), DirError> {
         let text = serde_json::to_vec_pretty(kept);
         let text = Zeroizing::new(text.expect("strings and numbers always serialize"));
         self.dir.write(SIGN_IN, &text)
@@ -55,6 +72,14 @@ impl Store {
         Ok(serde_json::from_slice(&text).ok().filter(|kept: &KeptSignIn| kept.schema == SCHEMA))
     }
 
+    /// Whether one was kept. Says nothing about whether it can be understood.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub(crate) fn has_sign_in(&self) -> Result<bool, DirError> {
+        Ok(self.dir.read(SIGN_IN)?.is_some())
+    }
+
     /// Forgets it. Keys without a certificate stay, and are replaced by whatever comes next.
     ///
     /// # Errors
@@ -65,7 +90,7 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use bulkhead_identity::TrustHash;
@@ -82,7 +107,7 @@ mod tests {
             expires_in: 600,
             interval: 5,
         };
-        KeptSignIn::new(entry, authorization, Timestamp(1_800_000_000))
+        KeptSignIn::new(entry, NodeName::parse("web").ok(), authorization, Timestamp(1_800_000_000))
     }
 
     #[test]
@@ -91,11 +116,13 @@ mod tests {
         let store = Store::open(temp.path()).unwrap();
         let keys = Keys::generate().unwrap();
         assert!(store.sign_in().unwrap().is_none());
-        store.keep_sign_in(&keys, &KeptSignIn { approval: Some("web".into()), ..kept() }).unwrap();
+        store.begin_sign_in(&keys, &kept()).unwrap();
+        store.keep_sign_in(&KeptSignIn { approval: Some("web".into()), ..kept() }).unwrap();
         assert_eq!(std::fs::metadata(temp.path().join(SIGN_IN)).unwrap().mode() & 0o7777, 0o600);
         assert!(!store.is_enrolled().unwrap());
         let read = store.sign_in().unwrap().unwrap();
         assert_eq!(read.approval.as_deref(), Some("web"));
+        assert_eq!(read.wish, kept().wish);
         assert_eq!(read.authorization.device_code, vec![9; 32]);
         assert_eq!(store.load_keys().unwrap().public(), keys.public());
         store.end_sign_in().unwrap();
@@ -107,9 +134,22 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let store = Store::open(temp.path()).unwrap();
         store.dir.write(SIGN_IN, b"{}").unwrap();
-        assert!(store.sign_in().unwrap().is_none());
-        store.keep_sign_in(&Keys::generate().unwrap(), &kept()).unwrap();
+        assert!(store.sign_in().unwrap().is_none() && store.has_sign_in().unwrap());
+        store.begin_sign_in(&Keys::generate().unwrap(), &kept()).unwrap();
         store.wipe().unwrap();
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_crash_between_the_keys_and_the_device_code_pairs_no_keys_with_an_old_code() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(temp.path()).unwrap();
+        store.begin_sign_in(&Keys::generate().unwrap(), &kept()).unwrap();
+        // The second of the two keys cannot be written: a directory is in its place.
+        let tunnel = temp.path().join("tunnel.key");
+        std::fs::remove_file(&tunnel).unwrap();
+        std::fs::create_dir(&tunnel).unwrap();
+        assert!(store.begin_sign_in(&Keys::generate().unwrap(), &kept()).is_err());
+        assert!(!store.has_sign_in().unwrap());
     }
 }

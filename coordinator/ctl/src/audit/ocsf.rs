@@ -175,7 +175,11 @@ fn about_class(class: Class, about: &str, entry: &AuditEntry, fields: &mut Map<S
     match class {
         Class::EntityManagement => {
             let mut entity = Map::from_iter([("type".to_owned(), Value::from(about))]);
-            copy(entry, &[("name", "name"), ("node", "name"), ("id", "uid")], &mut entity);
+            copy(
+                entry,
+                &[("name", "name"), ("node", "name"), ("id", "uid"), ("subject", "uid")],
+                &mut entity,
+            );
             for number in ["generation", "version", "epoch"] {
                 if let Some(version) = entry.detail.get(number).and_then(Value::as_u64) {
                     entity.entry("version").or_insert_with(|| version.to_string().into());
@@ -188,12 +192,14 @@ fn about_class(class: Class, about: &str, entry: &AuditEntry, fields: &mut Map<S
             fields.insert("entity".to_owned(), entity.into());
         }
         Class::AccountChange | Class::AuthorizeSession => {
-            fields.insert("user".to_owned(), user(&entry.actor, entry));
-            let privileges: Vec<_> = entry.detail.get("role").into_iter().cloned().collect();
-            fields.insert("privileges".to_owned(), privileges.into());
+            fields.insert("user".to_owned(), user(entry));
+            if class == Class::AuthorizeSession {
+                let privileges: Vec<_> = entry.detail.get("role").into_iter().cloned().collect();
+                fields.insert("privileges".to_owned(), privileges.into());
+            }
         }
         Class::Authentication => {
-            fields.insert("user".to_owned(), user(&entry.actor, entry));
+            fields.insert("user".to_owned(), user(entry));
             fields.insert("service".to_owned(), json!({ "name": SERVICE }));
         }
         Class::ApiActivity => {
@@ -216,17 +222,23 @@ fn copy(entry: &AuditEntry, names: &[(&str, &str)], fields: &mut Map<String, Val
     }
 }
 
-/// Whether it was refused for want of a credential that is known: a login that failed.
+/// Whether it was a login that failed: for want of a credential that is known, or of a person's sign-in (`BH-C20x`).
 fn is_login(entry: &AuditEntry) -> bool {
     let code = entry.detail.get("code").and_then(Value::as_str);
-    matches!(code, Some("BH-C001" | "BH-C005"))
+    code.is_some_and(|code| matches!(code, "BH-C001" | "BH-C005") || code.starts_with("BH-C20"))
 }
 
-/// Whose account or session it is: the one that the entry names, else who did it.
-fn user(actor: &str, entry: &AuditEntry) -> Value {
+/// Whose account or session it is: the person or the key that the entry names; only when it names nobody, who did it. A
+/// person is known by the provider's word, and the key is their credential.
+fn user(entry: &AuditEntry) -> Value {
     let mut user = Map::new();
-    copy(entry, &[("name", "name"), ("id", "uid")], &mut user);
-    user.entry("name").or_insert_with(|| actor.into());
+    copy(entry, &[("name", "name"), ("subject", "uid"), ("issuer", "domain"), ("id", "uid")], &mut user);
+    if user.contains_key("domain") {
+        copy(entry, &[("id", "credential_uid")], &mut user);
+    }
+    if !user.contains_key("name") && !user.contains_key("uid") {
+        user.insert("name".to_owned(), entry.actor.as_str().into());
+    }
     user.into()
 }
 
@@ -236,7 +248,7 @@ fn actor(actor: &str) -> Value {
     let (type_id, r#type) = match kind {
         "system" => return json!({ "app_name": SERVICE }),
         "root" => (2, "Admin"),
-        "admin" => (1, "User"),
+        "admin" | "person" => (1, "User"),
         "node" => (3, "System"),
         "token" => (99, "Join token"),
         _ => (0, "Unknown"),
@@ -282,7 +294,9 @@ mod tests {
     fn every_kind_of_entry_has_what_its_class_requires() {
         let names = AuditEvent::ALL.iter().map(|event| event.as_str()).chain(["from_the_future"]);
         for name in names {
-            for actor in ["system", "root:0", "admin:ci", "node:web", "token:ab", "stranger"] {
+            for actor in
+                ["system", "root:0", "admin:ci", "node:web", "token:ab", "person:acme/u-1 (Ada)", "stranger"]
+            {
                 for detail in
                     [json!({}), json!({ "code": "BH-C001", "why": "w", "what": "GET /" }), Value::Null]
                 {
@@ -319,6 +333,60 @@ mod tests {
         assert_eq!(event["entity"], json!({ "type": "node", "name": "web", "version": "3" }));
         assert_eq!((&event["comment"], &event["src_endpoint"]["ip"]), (&json!("lost"), &json!("192.0.2.1")));
         assert_eq!(event["unmapped"]["reason"], "lost");
+    }
+
+    /// As the coordinator writes the particulars of a key.
+    fn key(issuer: Value, subject: Value) -> Value {
+        json!({ "id": "k-1", "name": "ada", "role": "operator", "expires": 1_796_130_000,
+                "issuer": issuer, "subject": subject })
+    }
+
+    #[test]
+    fn the_account_is_the_one_that_was_changed_and_not_who_changed_it() {
+        let by_provider = key(json!("https://login.acme.example"), json!("u-1"));
+        let ada = json!({ "name": "ada", "uid": "u-1", "domain": "https://login.acme.example",
+                          "credential_uid": "k-1" });
+        let cases = [
+            ("administrator_signed_in", "admin:ada", by_provider, ada),
+            ("key_created", "root:0", key(Value::Null, Value::Null), json!({ "name": "ada", "uid": "k-1" })),
+            (
+                "session_opened",
+                "root:0",
+                key(Value::Null, Value::Null),
+                json!({ "name": "ada", "uid": "k-1" }),
+            ),
+            ("key_revoked", "admin:eve", json!({ "id": "k-1" }), json!({ "uid": "k-1" })),
+            ("key_used", "admin:ada", json!({ "id": "k-1" }), json!({ "uid": "k-1" })),
+            ("session_closed", "admin:ada", json!({ "id": "k-1" }), json!({ "uid": "k-1" })),
+            (
+                "person_denied",
+                "system",
+                json!({ "issuer": "https://login.acme.example", "subject": "u-1", "reason": "disabled" }),
+                json!({ "uid": "u-1", "domain": "https://login.acme.example" }),
+            ),
+        ];
+        for (name, actor, detail, user) in cases {
+            let event = event(&entry(name, actor, detail));
+            assert_eq!(event["user"], user, "{name}");
+            let has_privileges = event.get("privileges").is_some();
+            assert_eq!(has_privileges, event["class_uid"] == 3003, "{name}: no other class has them");
+        }
+        let detail = json!({ "issuer": "https://login.acme.example", "subject": "u-1", "name": "Ada",
+                             "session_until": null, "administrator": null });
+        let refreshed = event(&entry("person_refreshed", "system", detail));
+        assert_eq!(refreshed["entity"], json!({ "type": "person", "name": "Ada", "uid": "u-1" }));
+        let opened = event(&entry("session_opened", "root:0", key(Value::Null, Value::Null)));
+        assert_eq!(opened["privileges"], json!(["operator"]));
+    }
+
+    #[test]
+    fn a_person_whose_sign_in_is_refused_is_a_user_whose_logon_failed() {
+        let detail = json!({ "what": "POST /confirm", "code": "BH-C205", "why": "no rule matches" });
+        let event = event(&entry("refused", "person:acme/u-1 (Ada)", detail));
+        assert_eq!((&event["type_uid"], &event["status_id"]), (&json!(300_201), &json!(2)));
+        assert_eq!(event["user"], json!({ "name": "person:acme/u-1 (Ada)" }));
+        assert_eq!(event["actor"]["user"]["type_id"], 1);
+        assert_eq!(event["status_code"], "BH-C205");
     }
 
     #[test]

@@ -91,7 +91,12 @@ fn refusals_on_pages_are_written_down_with_who_and_from_where() {
     scene.confirm(&begun.user_code, &nobody).unwrap_err();
     let begun = scene.sign_in(&device, Some("laptop")).ok().unwrap();
     let (user_code, claims) = (begun.user_code, Box::new(person("u-1", &["engineering"])));
-    scene.handle(Command::SignInRefuse { request: RequestId(1), user_code, claims, source: BROWSER });
+    scene.handle(Command::SignInRefuse {
+        request: RequestId(1),
+        user_code,
+        claims: Some(claims),
+        source: BROWSER,
+    });
     for _ in 0..5 {
         scene.look("BCDF-GHJK", BROWSER).unwrap_err();
     }

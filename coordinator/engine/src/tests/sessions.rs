@@ -52,6 +52,36 @@ fn a_certificate_does_not_outlive_the_session_and_is_not_renewed_after_it() {
 }
 
 #[test]
+fn a_node_that_comes_back_after_its_owner_signed_in_gets_the_certificate_of_that_sign_in() {
+    // A session that is shorter than a certificate: the renewal on the way back could prolong nothing.
+    for away in [13 * HOUR, 12 * HOUR + Duration::from_secs(1)] {
+        let mut scene = Scene::of(|| {
+            let mut config = super::people::staffed();
+            config.rules.enrol.iter_mut().for_each(|rule| rule.lifetime = Some(24 * HOUR));
+            config
+        });
+        let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");
+        scene.wait(away);
+        let link = scene.connect_as(laptop.last_identity(&scene));
+        scene.hello(link, 0, 0);
+        assert!(!renews(&mut scene, link, &laptop), "nobody signed in yet");
+        let device = super::people::Device { identity: laptop.identity, tunnel: laptop.tunnel };
+        let begun = scene.sign_in(&device, None).ok().unwrap();
+        scene.confirm(&begun.user_code, &person("u-1", &["engineering"])).unwrap();
+        assert!(!scene.inbox[&link].iter().any(|said| certificate(said).is_some()), "it could not be told");
+        let entries = scene.journal.len();
+        assert!(renew(&mut scene, link, &device.identity, &device.tunnel));
+        let sent = scene.inbox[&link].iter().rev().find_map(certificate).unwrap();
+        let node = scene.coordinator.state().nodes.values().next().unwrap();
+        assert_eq!(*sent, node.certificate.chain);
+        assert_eq!(node.certificate.not_after, scene.now.wall.plus(12 * HOUR));
+        assert_eq!(scene.journal.len(), entries, "none is issued for it");
+        assert!(!renew(&mut scene, link, &device.identity, &device.tunnel), "it has it now");
+        assert!(scene.closed.is_empty());
+    }
+}
+
+#[test]
 fn d14_after_the_user_was_disabled_nothing_is_renewed_and_the_certificate_runs_out() {
     let mut scene = Scene::staffed();
     let laptop = scene.node_of(&person("u-1", &["engineering"]), "laptop");

@@ -120,7 +120,12 @@ fn whoever_refuses_ends_it() {
     let device = scene.device();
     let begun = scene.sign_in(&device, Some("laptop")).ok().unwrap();
     let (user_code, claims) = (begun.user_code.clone(), Box::new(person("u-1", &["engineering"])));
-    scene.handle(Command::SignInRefuse { request: RequestId(1), user_code, claims, source: BROWSER });
+    scene.handle(Command::SignInRefuse {
+        request: RequestId(1),
+        user_code,
+        claims: Some(claims),
+        source: BROWSER,
+    });
     assert_eq!(refused(scene.poll(&begun.device_code)), "BH-C204");
     assert!(scene.confirm(&begun.user_code, &person("u-1", &["engineering"])).is_err());
 }
