@@ -25,6 +25,7 @@ use crate::enrol::entry::Entry;
 use crate::enrol::{EnrolError, Enrolled};
 use crate::local::client::{ClientError, ask};
 use crate::local::wire::Request;
+use crate::state::signin::Wish;
 use crate::state::{CERTIFICATE, Store};
 use crate::{daemon, enrol};
 
@@ -115,6 +116,10 @@ struct WithoutToken {
     /// again
     #[arg(long, group = "word", conflicts_with_all = ["token", "token_file", "identity_token_file"])]
     sso: bool,
+    /// Sign in on the page of the provider of this name, by its own device flow, for where the coordinator's pages are out
+    /// of reach; an administrator then approves
+    #[arg(long, value_name = "NAME", requires = "sso")]
+    provider_device: Option<String>,
     /// Join as a workload, by the token that its platform put into this file
     #[arg(long, value_name = "FILE", group = "word", conflicts_with_all = ["token", "token_file"])]
     identity_token_file: Option<PathBuf>,
@@ -186,7 +191,7 @@ pub(super) fn up(context: &Context, args: UpArgs) -> anyhow::Result<Exit> {
             context.screen.note("this node has joined already: the token was not used");
         }
         if without_token.sso {
-            sign_in_again(context, &config, &store)?;
+            sign_in_again(context, &config, &store, without_token.provider_device)?;
         } else if running {
             context.screen.note("the daemon is running already");
         }
@@ -237,7 +242,7 @@ pub(super) fn daemon(context: &Context, args: DaemonArgs) -> anyhow::Result<Exit
     let store = Store::open(&config.state)?;
     if !store.is_enrolled()? && store.has_sign_in()? {
         // A person may have confirmed it before this host was restarted, and an administrator have approved it since.
-        match sign_in(context, &config, None, None) {
+        match sign_in(context, &config, None, &Wish::default()) {
             Err(error) if error.is_over() => {
                 context.screen.note(format!(
                     "this host has not joined, and waits no longer: {error}; to join: bulkhead up --sso"
@@ -267,7 +272,8 @@ fn join(
     }
     // Whoever was interrupted while an administrator was awaited need not say again how it began.
     if way.sso || store.sign_in()?.is_some_and(|kept| kept.approval.is_some()) {
-        return Ok(Some(sign_in(context, config, entry, name)?));
+        let wish = Wish { name: name.cloned(), provider: way.provider_device.clone() };
+        return Ok(Some(sign_in(context, config, entry, &wish)?));
     }
     Ok(None)
 }
@@ -276,19 +282,24 @@ fn sign_in(
     context: &Context,
     config: &Config,
     entry: Option<Entry>,
-    name: Option<&NodeName>,
+    wish: &Wish,
 ) -> Result<Enrolled, EnrolError> {
     let mut waiter = Waiter::new(&context.screen);
-    let enrolled = enrol::signin::enrol(&config.state, entry, name, &mut |progress| waiter.show(progress))?;
+    let enrolled = enrol::signin::enrol(&config.state, entry, wish, &mut |progress| waiter.show(progress))?;
     waiter.done(Some(enrolled.name.as_str()));
     Ok(enrolled)
 }
 
 /// The owner signs in again, and the node takes up the certificate that came of it: through its daemon where that runs,
 /// or at its next start.
-fn sign_in_again(context: &Context, config: &Config, store: &Store) -> anyhow::Result<()> {
+fn sign_in_again(
+    context: &Context,
+    config: &Config,
+    store: &Store,
+    provider: Option<String>,
+) -> anyhow::Result<()> {
     let mut waiter = Waiter::new(&context.screen);
-    let held = enrol::signin::again(store, &mut |progress| waiter.show(progress))?;
+    let held = enrol::signin::again(store, provider, &mut |progress| waiter.show(progress))?;
     let chain = minicbor::to_vec(held.me.chain()).expect("writing to memory does not fail");
     match ask(&config.socket, Request::TakeCertificate { chain }) {
         Err(ClientError::NotRunning(_)) => {

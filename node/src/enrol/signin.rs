@@ -9,7 +9,7 @@ use crate::enrol::entry::Entry;
 use crate::enrol::https::HttpsError;
 use crate::enrol::{EnrolError, Enrolled, Joining, is_not_now, wall};
 use crate::state::held::Held;
-use crate::state::signin::KeptSignIn;
+use crate::state::signin::{KeptSignIn, Wish};
 use crate::state::{Keys, LoadError, Store};
 use bulkhead_identity::{Chain, Fingerprint, NodeName, Timestamp, Trust};
 use bulkhead_protocol::enrol::{ApiError, FinishResponse};
@@ -76,7 +76,7 @@ pub(crate) type Report<'a> = &'a mut dyn FnMut(Progress<'_>);
 pub(crate) fn enrol(
     state: &Path,
     entry: Option<Entry>,
-    name: Option<&NodeName>,
+    wish: &Wish,
     report: Report<'_>,
 ) -> Result<Enrolled, EnrolError> {
     super::joining(state, async |store| {
@@ -85,7 +85,7 @@ pub(crate) fn enrol(
         let mut was_left = kept.is_some();
         let mut waiting = match (kept, &entry) {
             (Some(waiting), _) => waiting,
-            (None, Some(entry)) => Waiting::begin(store, entry.clone(), name.cloned()).await?,
+            (None, Some(entry)) => Waiting::begin(store, entry.clone(), wish.clone()).await?,
             (None, None) => {
                 store.end_sign_in()?;
                 return Err(EnrolError::NoEntry);
@@ -125,12 +125,12 @@ pub(crate) fn enrol(
 ///
 /// # Errors
 /// See [`EnrolError`].
-pub(crate) fn again(store: &Store, report: Report<'_>) -> Result<Held, EnrolError> {
+pub(crate) fn again(store: &Store, provider: Option<String>, report: Report<'_>) -> Result<Held, EnrolError> {
     let loaded = store.load(wall())?;
     let entry = Entry { coordinators: loaded.control, trust: loaded.held.trust.hash() };
     super::block_on(async {
         let joining = Joining { reached: entry.reach(wall()).await?, keys: Arc::new(loaded.keys) };
-        let mut waiting = Waiting::ask(entry, joining, None).await?;
+        let mut waiting = Waiting::ask(entry, joining, Wish { name: None, provider }).await?;
         waiting.show(report);
         match waiting.outcome(None, report).await? {
             Outcome::Enrolled(answer) => {
@@ -176,7 +176,7 @@ enum Talk {
 }
 
 impl Waiting {
-    async fn begin(store: &Store, entry: Entry, wish: Option<NodeName>) -> Result<Self, EnrolError> {
+    async fn begin(store: &Store, entry: Entry, wish: Wish) -> Result<Self, EnrolError> {
         let joining = Joining::begin(&entry).await?;
         let waiting = Self::ask(entry, joining, wish).await?;
         store.begin_sign_in(waiting.keys(), &waiting.kept)?;
@@ -197,13 +197,13 @@ impl Waiting {
         }
     }
 
-    async fn ask(entry: Entry, mut joining: Joining, wish: Option<NodeName>) -> Result<Self, EnrolError> {
+    async fn ask(entry: Entry, mut joining: Joining, wish: Wish) -> Result<Self, EnrolError> {
         let proof = joining.prove().await?;
         let body = EnrolSignIn {
             enrolment: proof.enrolment,
             request: proof.request,
-            name: wish.as_ref().map(|name| name.as_str().to_owned()),
-            provider: None,
+            name: wish.name.as_ref().map(|name| name.as_str().to_owned()),
+            provider: wish.provider.clone(),
         };
         let authorization: DeviceAuthorization = joining.call(PATH_SIGN_IN, &body).await?;
         if !authorization.is_presentable() {
@@ -295,10 +295,11 @@ impl Waiting {
         if self.kept.approval.is_none() {
             let name = NodeName::parse(&name).map_err(|_| EnrolError::Malformed("the name of a node"))?;
             self.kept.approval = Some(name.to_string());
-            self.show(report);
+            // Before anybody hears that this can be interrupted.
             if let Some(store) = store {
                 store.keep_sign_in(&self.kept)?;
             }
+            self.show(report);
         }
         self.pause = self.pause.max(self.interval());
         Ok(())

@@ -12,6 +12,16 @@ use zeroize::Zeroizing;
 pub(crate) const SIGN_IN: &str = "signin.json";
 const SCHEMA: &str = "bulkhead.signin/1";
 
+/// What the person at this host asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wish {
+    /// The name of the node.
+    pub(crate) name: Option<NodeName>,
+    /// The provider on whose own page to sign in, by its device flow; without it, on the coordinator's.
+    pub(crate) provider: Option<String>,
+}
+
 /// What is kept of it. No `Debug`, because of the device code.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,8 +29,8 @@ pub(crate) struct KeptSignIn {
     schema: String,
     /// Whom to ask.
     pub(crate) entry: Entry,
-    /// The name that was asked for, in case it has to begin anew.
-    pub(crate) wish: Option<NodeName>,
+    /// In case it has to begin anew.
+    pub(crate) wish: Wish,
     /// With what to ask, and what to show.
     pub(crate) authorization: DeviceAuthorization,
     /// Until when a person can confirm it.
@@ -31,12 +41,7 @@ pub(crate) struct KeptSignIn {
 
 impl KeptSignIn {
     /// One that began just now.
-    pub(crate) fn new(
-        entry: Entry,
-        wish: Option<NodeName>,
-        authorization: DeviceAuthorization,
-        ends: Timestamp,
-    ) -> Self {
+    pub(crate) fn new(entry: Entry, wish: Wish, authorization: DeviceAuthorization, ends: Timestamp) -> Self {
         Self { schema: SCHEMA.into(), entry, wish, authorization, ends, approval: None }
     }
 }
@@ -96,6 +101,10 @@ pub(crate) mod tests {
     use bulkhead_identity::TrustHash;
     use std::os::unix::fs::MetadataExt as _;
 
+    pub(crate) fn wish() -> Wish {
+        Wish { name: NodeName::parse("web").ok(), provider: Some("acme".into()) }
+    }
+
     pub(crate) fn kept() -> KeptSignIn {
         let entry = Entry { coordinators: vec!["192.0.2.1:8443".into()], trust: TrustHash([7; 32]) };
         let authorization = DeviceAuthorization {
@@ -107,7 +116,7 @@ pub(crate) mod tests {
             expires_in: 600,
             interval: 5,
         };
-        KeptSignIn::new(entry, NodeName::parse("web").ok(), authorization, Timestamp(1_800_000_000))
+        KeptSignIn::new(entry, wish(), authorization, Timestamp(1_800_000_000))
     }
 
     #[test]

@@ -19,6 +19,10 @@ use std::sync::Mutex;
 /// The person who asked for the code has long gone.
 const LONG_OVER: Timestamp = Timestamp(1);
 
+fn wish() -> Wish {
+    Wish { name: NodeName::parse("web").ok(), provider: None }
+}
+
 fn kept(interval: u64, ends: Timestamp) -> KeptSignIn {
     let entry = Entry { coordinators: Vec::new(), trust: TrustHash([7; 32]) };
     let authorization = DeviceAuthorization {
@@ -30,7 +34,7 @@ fn kept(interval: u64, ends: Timestamp) -> KeptSignIn {
         expires_in: 600,
         interval,
     };
-    KeptSignIn::new(entry, NodeName::parse("web").ok(), authorization, ends)
+    KeptSignIn::new(entry, wish(), authorization, ends)
 }
 
 /// A sign-in that goes on with a coordinator that says this, one answer for each question.
@@ -128,7 +132,7 @@ async fn the_coordinators_wish_for_a_pause_has_bounds_and_a_code_that_is_shown_a
 fn what_cannot_be_gone_on_with_is_removed_where_none_may_be_begun() {
     let temp = tempfile::tempdir().unwrap();
     let store = Store::open(temp.path()).unwrap();
-    let goes_on = || enrol(temp.path(), None, None, &mut |_| panic!("nothing happens")).unwrap_err();
+    let goes_on = || enrol(temp.path(), None, &wish(), &mut |_| panic!("nothing happens")).unwrap_err();
     store.begin_sign_in(&Keys::generate().unwrap(), &kept(5, LONG_OVER)).unwrap();
     std::fs::remove_file(temp.path().join("identity.key")).unwrap();
     assert!(goes_on().is_over());
