@@ -23,6 +23,7 @@ mod enrol;
 mod entropy;
 mod event;
 mod flows;
+mod follow;
 mod keys;
 mod label;
 mod links;

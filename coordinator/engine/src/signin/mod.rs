@@ -127,9 +127,7 @@ impl SignIns {
             Stage::Open | Stage::Refused(_) => false,
         })
     }
-}
 
-impl SignIns {
     /// An administrator whose key is not fetched yet may do this much from now on; `None`: nothing.
     pub(crate) fn follow_administrator(&mut self, person: &Person, grant: Option<AdminGrant>) {
         for (_, sign_in) in self.open.iter_mut() {
