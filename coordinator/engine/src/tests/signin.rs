@@ -261,7 +261,7 @@ fn d13_names_and_keys_of_others_are_refused_and_d2_strangers_are_not_told() {
 #[test]
 fn an_administrator_gets_the_rules_role_for_the_rules_time_and_the_key_is_told_once() {
     let mut scene = Scene::staffed();
-    let begun = scene.sign_in_by(Road::ProviderDevice, Purpose::Login).ok().unwrap();
+    let begun = scene.sign_in_for(Purpose::Login).ok().unwrap();
     let ops = person("u-9", &["netops"]);
     let outcome = scene.confirm(&begun.user_code, &ops).unwrap();
     let user = "acme/u-9 (Ada)".to_owned();
