@@ -39,7 +39,7 @@ fn one_token_makes_one_node_whatever_number_tries() {
 }
 
 #[test]
-fn every_wrong_token_is_refused_in_the_same_words() {
+fn d2_every_wrong_token_is_refused_in_the_same_words() {
     let mut scene = Scene::new();
     let spent = scene.token(CreateToken::default());
     scene.join(&*spent, Some("first")).unwrap();

@@ -131,7 +131,7 @@ fn whoever_refuses_ends_it() {
 }
 
 #[test]
-fn a_network_that_guesses_codes_is_refused_even_with_the_right_one() {
+fn d2_a_network_that_guesses_codes_is_refused_even_with_the_right_one() {
     let mut scene = Scene::staffed();
     let device = scene.device();
     let begun = scene.sign_in(&device, Some("laptop")).ok().unwrap();
