@@ -12,11 +12,16 @@ use crate::sso::oidc::Providers;
 use crate::sso::sessions::Sessions;
 use crate::sso::{DeviceAttempt, SignedIn, SsoError, chain};
 use bulkhead_coordinator_engine::{Class, Command, Network, Purpose, Refusal, Reply, Road};
-use bulkhead_protocol::signin::DeviceAuthorization;
+use bulkhead_protocol::signin::{DeviceAuthorization, SIGN_IN_WINDOW_SECS};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+/// How long we wait for the person: as long as the sign-in here lasts, and time to end it.
+const SIGN_IN_WINDOW: Duration = Duration::from_secs(SIGN_IN_WINDOW_SECS - 15);
+/// How long a place is taken after a provider could not be asked.
+const REST: Duration = Duration::from_secs(60);
 /// Device flows at a time.
 pub(crate) const MAX_DEVICE_FLOWS: usize = 64;
 /// Device flows of one network at a time.
@@ -47,11 +52,33 @@ impl DeviceFlows {
         source: IpAddr,
     ) -> Result<DeviceAuthorization, Problem> {
         let place = self.places.take(source).ok_or_else(full)?;
+        // A task of its own: who hangs up meanwhile is not rid of the place, and cannot have the provider asked faster.
+        let beginning = self.clone().begin_at(place, provider.to_owned(), purpose, source);
+        tokio::spawn(beginning).await.unwrap_or_else(|_| Err(stopping_flow().into()))
+    }
+
+    async fn begin_at(
+        self,
+        place: Place,
+        provider: String,
+        purpose: Purpose,
+        source: IpAddr,
+    ) -> Result<DeviceAuthorization, Problem> {
+        let until = Instant::now() + SIGN_IN_WINDOW;
         // Proofs before the provider is asked for anything.
         let road = Road::ProviderDevice;
         let ask = |request, entropy| Command::SignInBegin { request, source, purpose, road, entropy };
         let mut begun = answered!(self.engine.ask(ask).await.map_err(stopping), SignInBegun)?;
-        let attempt = self.providers.device_begin(provider).await?;
+        let attempt = match self.providers.device_begin(&provider).await {
+            Ok(attempt) => attempt,
+            Err(error) => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(REST).await;
+                    drop(place);
+                });
+                return Err(error.into());
+            }
+        };
         let user_code = std::mem::replace(&mut begun.user_code, attempt.user_code().to_owned());
         let page = attempt.verification_uri();
         page.clone_into(&mut begun.verification_uri);
@@ -59,21 +86,30 @@ impl DeviceFlows {
         begun.expires_in = begun.expires_in.min(attempt.expires_in().as_secs());
         if !begun.is_presentable() {
             return Err(SsoError::Misconfigured {
-                provider: provider.to_owned(),
+                provider,
                 reason: "its device flow begins with something that cannot be shown".to_owned(),
             }
             .into());
         }
-        tokio::spawn(self.clone().follow(attempt, user_code, source, place));
+        tokio::spawn(self.follow(attempt, user_code, source, until, place));
         Ok(begun)
     }
 
     /// Waits for the person, and confirms for them.
-    async fn follow(self, attempt: DeviceAttempt, user_code: String, source: IpAddr, _place: Place) {
+    async fn follow(
+        self,
+        attempt: DeviceAttempt,
+        user_code: String,
+        source: IpAddr,
+        until: Instant,
+        _place: Place,
+    ) {
         let provider = attempt.provider().to_owned();
-        let outcome = match self.providers.device_wait(attempt).await {
-            Ok(person) => self.confirm(user_code, person, source).await,
-            Err(error) => {
+        let waited = tokio::time::timeout_at(until.into(), self.providers.device_wait(attempt)).await;
+        let outcome = match waited {
+            Ok(Ok(person)) => self.confirm(user_code, person, source).await,
+            Err(_) => self.refuse(user_code, source).await,
+            Ok(Err(error)) => {
                 tracing::info!(provider, reason = chain(&error), "a device flow ended without a sign-in");
                 self.refuse(user_code, source).await
             }
@@ -105,6 +141,10 @@ impl DeviceFlows {
         let reply = self.engine.ask(ask).await.map_err(stopping)?;
         if let Reply::Refused(refusal) = reply { Err(refusal) } else { Ok(()) }
     }
+}
+
+fn stopping_flow() -> Refusal {
+    refusal(Class::Unavailable, "BH-R090", "the coordinator is stopping".to_owned())
 }
 
 fn full() -> Problem {

@@ -21,7 +21,10 @@ use bulkhead_identity::{Labels, NodeName, Now, Timestamp};
 /// What becomes of the sessions of a person's nodes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sessions {
+    /// They go on, and what is granted is given.
     GoOn,
+    /// They stay as they are, and things are only taken away: whoever signs in does so by claims that may be as old as
+    /// the page that they are asked on.
     Stay,
 }
 
@@ -79,6 +82,7 @@ impl State {
         for owner in self.nodes.values_mut().filter_map(|node| node.owner.as_mut()) {
             if owner.person == *person {
                 owner.session_until = owner.session_until.min(time);
+                owner.denied = true;
             }
         }
         self.api_keys.retain(|_, key| key.person.as_ref() != Some(person));
@@ -90,15 +94,18 @@ impl State {
         active.map(|node| node.name.clone()).collect()
     }
 
+    fn least_role(&self, person: &Person) -> Option<AdminRole> {
+        self.api_keys.values().filter(|key| key.person.as_ref() == Some(person)).map(|key| key.role).min()
+    }
+
     /// Whether administrator keys of this person permit anything else than they are to.
     fn has_more(&self, person: &Person, administrator: Option<AdminRole>) -> bool {
         let theirs = |key: &&crate::ApiKey| key.person.as_ref() == Some(person);
         self.api_keys.values().filter(theirs).any(|key| Some(key.role) != administrator)
     }
 
-    fn is_approved(&self, name: &NodeName) -> bool {
-        let owner = self.nodes.get(name).and_then(|node| node.owner.as_ref());
-        owner.is_some_and(|owner| owner.approved)
+    fn owner_of(&self, name: &NodeName) -> Option<&Owner> {
+        self.nodes.get(name)?.owner.as_ref()
     }
 
     /// Whether anything here hangs on this person.
@@ -183,22 +190,31 @@ impl Coordinator {
         let (mut not_prolonged, mut undone) = (Vec::new(), None);
         for name in self.state.nodes_of(&person) {
             let serial = entropy.serial_of(&name);
-            let approved = self.state.is_approved(&name);
-            let own = at_once.as_ref().filter(|_| !approved).map_or(grant.as_ref(), Option::as_ref);
-            let until = match sessions {
-                Sessions::GoOn => session_until,
-                Sessions::Stay => self.session_until(&name),
-            };
+            let Some(owner) = self.state.owner_of(&name) else { continue };
+            let own = at_once.as_ref().filter(|_| !owner.approved).map_or(grant.as_ref(), Option::as_ref);
+            let goes_on = sessions == Sessions::GoOn && !owner.denied;
+            let until = if goes_on { session_until } else { Some(owner.session_until) };
             let until = until.filter(|_| own.is_some());
-            let followed = self.follow_grant(&name, own, until, serial, now, effects);
+            let own = match sessions {
+                Sessions::GoOn => own.cloned(),
+                Sessions::Stay => {
+                    own.map(|own| Grant { labels: in_both(&own.labels, &owner.granted), ..own.clone() })
+                }
+            };
+            let followed = self.follow_grant(&name, own.as_ref(), until, serial, now, effects);
             if let Err(why) = &followed {
                 undone = undone.or(self.end_session(&name, why, now, effects).err());
             }
-            if followed.is_err() || own.is_none() || sessions == Sessions::Stay {
+            if followed.is_err() || own.is_none() || !goes_on {
                 not_prolonged.push(name);
             }
         }
-        let role = administrator.map(|grant| grant.role);
+        let role = administrator.map(|grant| match sessions {
+            Sessions::GoOn => grant.role,
+            Sessions::Stay => {
+                self.state.least_role(&person).map_or(grant.role, |least| least.min(grant.role))
+            }
+        });
         // Somebody may be refused as often as they like, and the journal has no room for that.
         if sessions == Sessions::GoOn || self.state.has_more(&person, role) {
             let change = Change::PersonRefreshed {
@@ -272,4 +288,8 @@ impl Coordinator {
         let regrant = Regrant { owner, labels, seal, lifetime, device: None };
         self.regrant(Actor::System, name, regrant, serial, now, effects)
     }
+}
+
+fn in_both(one: &Labels, other: &Labels) -> Labels {
+    one.only(|key| one.get(key.as_str()) == other.get(key.as_str()))
 }

@@ -1,6 +1,6 @@
 //! Nodes that wait for an administrator. One holds its name and its keys, so that nobody takes them meanwhile, and
-//! nothing else: it has no address and no certificate, and is in no map. It is kept in the journal for thirty days:
-//! its machine may be switched off in between, and its device code fetches the certificate afterwards.
+//! nothing else: it has no address and no certificate, and is in no map. It is kept as long as its person's session, for
+//! thirty days at most: its machine may be switched off in between, and its device code fetches the certificate afterwards.
 
 use crate::command::Road;
 use crate::coordinator::Coordinator;
@@ -76,8 +76,9 @@ impl PendingRecord {
         Unique { name: &self.name, identity_key, tunnel_key, addresses: None }
     }
 
+    /// Beyond the session of its person nobody could approve it: they would have to sign in again anyway.
     fn until(&self) -> Timestamp {
-        self.since.plus(PENDING_LIFETIME)
+        self.since.plus(PENDING_LIFETIME).min(self.owner.session_until)
     }
 
     pub(crate) fn audit(&self) -> Value {
@@ -326,7 +327,7 @@ impl Coordinator {
             self.writable()?;
         }
         for name in over {
-            let reason = "nobody approved it in time".to_owned();
+            let reason = "nobody approved it in time: sign in again".to_owned();
             self.end_waiting(Actor::System, &name, reason, now, effects)?;
         }
         Ok(())

@@ -75,6 +75,10 @@ pub struct Owner {
     /// An administrator approved that this node is this person's.
     #[cbor(n(5), default)]
     pub approved: bool,
+    /// The provider denied the person since they signed in at this node, or a backup was restored: nothing but another
+    /// sign-in at this very node prolongs its session.
+    #[cbor(n(6), default)]
+    pub denied: bool,
 }
 
 impl Claims {
@@ -113,6 +117,7 @@ impl Owner {
             session_until,
             granted,
             approved: false,
+            denied: false,
         }
     }
 

@@ -314,6 +314,7 @@ impl State {
         }
         for owner in self.nodes.values_mut().filter_map(|node| node.owner.as_mut()) {
             owner.session_until = owner.session_until.min(time);
+            owner.denied = true;
         }
         self.pending.clear();
         let Self { devices, nodes, .. } = self;

@@ -77,7 +77,9 @@ impl Coordinator {
     /// One token is good for many nodes, and addresses of the overlay are used once: whoever gets hold of it makes so
     /// many and no more.
     fn has_room_for(&self, workload: &Person, now: Now) -> Result<(), Refusal> {
-        let own = |node: &&NodeRecord| node.is_active() && node.workload.as_ref() == Some(workload);
+        // A job that ended without a word has let its certificate run out.
+        let lives = |node: &NodeRecord| node.is_active() && node.certificate.not_after > now.wall;
+        let own = |node: &&NodeRecord| lives(node) && node.workload.as_ref() == Some(workload);
         if self.state.nodes.values().filter(own).count() >= MAX_NODES_PER_WORKLOAD {
             let message =
                 format!("this workload has {MAX_NODES_PER_WORKLOAD} nodes (MAX_NODES_PER_WORKLOAD)");

@@ -257,6 +257,8 @@ impl Providers {
         let provider = self.for_people(name)?;
         let discovery = provider.describe().await?;
         let client = provider.client(&discovery)?;
+        // What is needed to understand the answer comes first: it may replace the token, and must not be waited with.
+        provider.keys(&discovery).await?;
         let token = openidconnect::RefreshToken::new(token.secret().to_owned());
         let answer = client.exchange_refresh_token(&token).request_async(&provider.fetcher).await;
         let answer = answer.map_err(|error| provider.refusal(error))?;
@@ -310,11 +312,11 @@ impl<'a> AsyncHttpClient<'a> for Fetcher {
         Box::pin(async move {
             let host = request.uri().host().unwrap_or_default().to_owned();
             let answer = self.fetch(request).await?;
-            // Whatever is in it, it is no word about a person; the crate would take it for one.
-            match answer.status() {
-                status if status.is_server_error() => Err(FetchError::Failed(host, status)),
-                _ => Ok(answer),
-            }
+            // An endpoint says no with one of these two (RFC 6749, section 5.2; RFC 8628, section 3.5). Whatever is in
+            // another, of a gateway or a limit of rates, is no word about a person; the crate would take it for one.
+            let status = answer.status();
+            let speaks = status.is_success() || matches!(status.as_u16(), 400 | 401);
+            if speaks { Ok(answer) } else { Err(FetchError::Failed(host, status)) }
         })
     }
 }

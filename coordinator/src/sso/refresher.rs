@@ -5,6 +5,7 @@
 use super::fetch::DEADLINE;
 use super::sessions::{Session, Sessions, Ticket};
 use super::{ProviderConfig, Providers, RefreshOutcome, Refreshed, SsoError, chain};
+use crate::rarely::Rarely;
 use crate::stop::Stop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Without any session: a new one wakes us.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// At a stop, for the answers that are under way: a provider may just have replaced a token.
-const LAST_ANSWERS: Duration = DEADLINE.saturating_add(Duration::from_secs(2));
+const LAST_ANSWERS: Duration = DEADLINE.saturating_mul(2).saturating_add(Duration::from_secs(2));
 
 /// What became of what a provider said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,5 +196,9 @@ impl<L: Listener> Question<L> {
 
 /// The provider has said nothing of the person.
 fn silent(config: &ProviderConfig, error: &SsoError) {
+    static TOLD: Rarely = Rarely::new();
+    if !TOLD.may_tell(&config.name, Instant::now()) {
+        return;
+    }
     tracing::warn!(provider = %config.name, reason = %chain(error), "a person's groups could not be asked for again");
 }

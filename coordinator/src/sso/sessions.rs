@@ -71,10 +71,11 @@ impl Sessions {
         let mut files = self.files();
         let room = self.queue().contains(&name) || self.queue().len() < MAX_SESSIONS;
         ensure!(room, "{MAX_SESSIONS} sessions are kept already (MAX_SESSIONS)");
-        files.write(&name, session)?;
+        let written = files.replace(&name, session);
+        // What cannot be written is asked about from memory.
         self.queue().admit(name, due);
         self.changed.notify_one();
-        Ok(())
+        written
     }
 
     /// Takes the sessions that are due, of each provider no more than its slots. Each has to be given back with

@@ -242,7 +242,7 @@ pub(super) fn daemon(context: &Context, args: DaemonArgs) -> anyhow::Result<Exit
     let store = Store::open(&config.state)?;
     if !store.is_enrolled()? && store.has_sign_in()? {
         // A person may have confirmed it before this host was restarted, and an administrator have approved it since.
-        match sign_in(context, &config, None, &Wish::default()) {
+        match sign_in(context, &config, None, None) {
             Err(error) if error.is_over() => {
                 context.screen.note(format!(
                     "this host has not joined, and waits no longer: {error}; to join: bulkhead up --sso"
@@ -273,7 +273,7 @@ fn join(
     // Whoever was interrupted while an administrator was awaited need not say again how it began.
     if way.sso || store.sign_in()?.is_some_and(|kept| kept.approval.is_some()) {
         let wish = Wish { name: name.cloned(), provider: way.provider_device.clone() };
-        return Ok(Some(sign_in(context, config, entry, &wish)?));
+        return Ok(Some(sign_in(context, config, entry, way.sso.then_some(&wish))?));
     }
     Ok(None)
 }
@@ -282,7 +282,7 @@ fn sign_in(
     context: &Context,
     config: &Config,
     entry: Option<Entry>,
-    wish: &Wish,
+    wish: Option<&Wish>,
 ) -> Result<Enrolled, EnrolError> {
     let mut waiter = Waiter::new(&context.screen);
     let enrolled = enrol::signin::enrol(&config.state, entry, wish, &mut |progress| waiter.show(progress))?;

@@ -68,24 +68,26 @@ pub(crate) enum Progress<'a> {
 /// Tells whoever waits.
 pub(crate) type Report<'a> = &'a mut dyn FnMut(Progress<'_>);
 
-/// Enrols this host, or goes on with a sign-in that was begun before; without `entry` there is only the latter. Blocks;
-/// must not be called from within an async runtime.
+/// Enrols this host, or goes on with a sign-in that was begun before; without `entry` there is only the latter, and without
+/// `wish` whatever was wished for then. Blocks; must not be called from within an async runtime.
 ///
 /// # Errors
 /// See [`EnrolError`]. Only the coordinator's word ends a sign-in: until then it is kept, and goes on the next time.
 pub(crate) fn enrol(
     state: &Path,
     entry: Option<Entry>,
-    wish: &Wish,
+    wish: Option<&Wish>,
     report: Report<'_>,
 ) -> Result<Enrolled, EnrolError> {
     super::joining(state, async |store| {
-        let kept = Waiting::kept(store, entry.as_ref())?;
+        let kept = Waiting::kept(store, entry.as_ref(), wish)?;
         // What somebody left alone is over unnoticed; what ends before their eyes they begin anew themselves.
         let mut was_left = kept.is_some();
         let mut waiting = match (kept, &entry) {
             (Some(waiting), _) => waiting,
-            (None, Some(entry)) => Waiting::begin(store, entry.clone(), wish.clone()).await?,
+            (None, Some(entry)) => {
+                Waiting::begin(store, entry.clone(), wish.cloned().unwrap_or_default()).await?
+            }
             (None, None) => {
                 store.end_sign_in()?;
                 return Err(EnrolError::NoEntry);
@@ -183,10 +185,13 @@ impl Waiting {
         Ok(waiting)
     }
 
-    /// The one that was kept, if it can be gone on with and is with the coordinators that are meant. Whether it is over
-    /// is theirs to say.
-    fn kept(store: &Store, entry: Option<&Entry>) -> Result<Option<Self>, EnrolError> {
-        let meant = |kept: &KeptSignIn| entry.is_none_or(|entry| entry.trust == kept.entry.trust);
+    /// The one that was kept, if it can be gone on with, is with the coordinators that are meant, and is what is wished
+    /// for; what waits for an administrator already goes on in any case. Whether it is over is theirs to say.
+    fn kept(store: &Store, entry: Option<&Entry>, wish: Option<&Wish>) -> Result<Option<Self>, EnrolError> {
+        let meant = |kept: &KeptSignIn| {
+            entry.is_none_or(|entry| entry.trust == kept.entry.trust)
+                && (kept.approval.is_some() || wish.is_none_or(|wish| *wish == kept.wish))
+        };
         let Some(kept) = store.sign_in()?.filter(meant) else { return Ok(None) };
         match store.load_keys() {
             // At once the first time: it may have been confirmed long ago.
@@ -355,7 +360,11 @@ impl Waiting {
 fn is_passing(error: &EnrolError) -> bool {
     match error {
         EnrolError::Https(HttpsError::Malformed { status, .. }) => is_not_now(*status),
-        EnrolError::Unreachable(_) | EnrolError::Https(_) | EnrolError::NotNow(..) => true,
+        // Somebody else answers there for a while; that says nothing about a sign-in.
+        EnrolError::WrongTrust(..)
+        | EnrolError::Unreachable(_)
+        | EnrolError::Https(_)
+        | EnrolError::NotNow(..) => true,
         EnrolError::AlreadyEnrolled
         | EnrolError::NotAJoinToken
         | EnrolError::NoEntry
@@ -365,7 +374,6 @@ fn is_passing(error: &EnrolError) -> bool {
         | EnrolError::Randomness(_)
         | EnrolError::Tls(_)
         | EnrolError::Runtime(_)
-        | EnrolError::WrongTrust(..)
         | EnrolError::Refused(_)
         | EnrolError::Ended(_)
         | EnrolError::NobodyConfirmed

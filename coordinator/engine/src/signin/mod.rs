@@ -376,7 +376,10 @@ impl Coordinator {
         if self.state.pending.contains_key(name) {
             return Ok(PollState::Approval { name: name.to_string() });
         }
-        self.state.active_node(name)?;
+        // Revoked before its machine has asked.
+        if let Err(why) = self.state.active_node(name) {
+            return Ok(refused(&why));
+        }
         self.enrolled(name).map(PollState::Enrolled)
     }
 

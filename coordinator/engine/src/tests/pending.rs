@@ -4,7 +4,7 @@ use super::people::{BROWSER, Device, HOUR, person};
 use super::scene::{Scene, name, rule};
 use crate::{AdminCall, Class, Credential, RefreshOutcome, Reply, Road, SignInOutcome};
 use bulkhead_identity::{Chain, Labels};
-use bulkhead_protocol::admin::{CreateToken, PendingNode, Reject};
+use bulkhead_protocol::admin::{CreateToken, PendingNode, Reject, Revoke};
 use bulkhead_protocol::signin::{DeviceAuthorization, PollState};
 use std::time::Duration;
 
@@ -79,12 +79,17 @@ fn nobody_is_approved_on_what_a_provider_said_long_ago() {
     scene.wait(2 * HOUR);
     let refusal = approve(&mut scene).unwrap();
     assert!(refusal.code == "BH-C221" && refusal.message.contains("sign in again"), "{refusal}");
-    assert!(is_awaited(&scene.poll(&begun.device_code)), "it waits on");
+    scene.tick();
+    let PollState::Refused(over) = scene.poll(&begun.device_code) else { panic!("it waits on") };
+    assert!(over.message.contains("sign in again"), "{over:?}");
     // Said again, it counts from then: also without the person.
+    waiting(&mut scene, "tablet");
+    scene.wait(HOUR);
     let still = || RefreshOutcome::Claims(Box::new(person("u-3", &["contractors"])));
     scene.refreshed("u-3", still()).unwrap();
     let said = scene.now.wall;
-    scene.wait(HOUR);
+    scene.wait(HOUR + HOUR / 2);
+    scene.tick();
     assert!(approve(&mut scene).is_none());
     let until = |scene: &Scene| {
         scene.coordinator.state().nodes[&name("tablet")].owner.as_ref().unwrap().session_until
@@ -92,6 +97,16 @@ fn nobody_is_approved_on_what_a_provider_said_long_ago() {
     assert_eq!(until(&scene), said.plus(2 * HOUR), "the session began with the provider's word");
     let again = scene.restarted(scene.journal.len());
     assert_eq!(again.coordinator.state(), scene.coordinator.state());
+}
+
+#[test]
+fn a_machine_that_was_revoked_before_it_asked_is_told_so() {
+    let mut scene = Scene::staffed();
+    let (_, begun) = waiting(&mut scene, "tablet");
+    scene.admin(AdminCall::NodeApprove(name("tablet"))).unwrap();
+    let why = Revoke { reason: "lost".to_owned() };
+    scene.admin(AdminCall::NodeRevoke(name("tablet"), why)).unwrap();
+    assert!(matches!(scene.poll(&begun.device_code), PollState::Refused(_)));
 }
 
 #[test]

@@ -288,6 +288,41 @@ fn a_node_with_too_many_labels_is_not_prolonged_with_those_of_before() {
 }
 
 #[test]
+fn claims_as_old_as_a_page_give_no_other_machine_anything_back() {
+    let mut scene = Scene::staffed();
+    let both = person("u-1", &["engineering", "databases"]);
+    let laptop = scene.node_of(&both, "laptop");
+    scene.refreshed("u-1", claims("u-1", &["engineering"])).unwrap();
+    scene.node_of(&both, "tablet");
+    assert_eq!(scene.labels_of(&laptop), "team=eng");
+    scene.refreshed("u-1", claims("u-1", &["engineering", "databases"])).unwrap();
+    assert_eq!(scene.labels_of(&laptop), "role=db,team=eng", "what the provider says when it is asked, does");
+}
+
+#[test]
+fn after_a_denial_nothing_but_a_sign_in_at_the_machine_itself_brings_its_session_back() {
+    let mut scene = Scene::staffed();
+    let stolen = scene.node_of(&person("u-1", &["engineering"]), "stolen");
+    scene.wait(HOUR);
+    scene.refreshed("u-1", RefreshOutcome::Denied("disabled".to_owned())).unwrap();
+    let ended = scene.now.wall;
+    scene.wait(HOUR);
+    let fresh = scene.node_of(&person("u-1", &["engineering"]), "fresh");
+    scene.refreshed("u-1", claims("u-1", &["engineering", "databases"])).unwrap();
+    let until = |scene: &Scene, machine| scene.record(machine).owner.as_ref().unwrap().session_until;
+    assert_eq!(until(&scene, &stolen), ended);
+    assert_eq!(until(&scene, &fresh), scene.now.wall.plus(12 * HOUR));
+    let again = scene.restarted(scene.journal.len());
+    assert_eq!(until(&again, &stolen), ended);
+    // Found, and in the right hands.
+    let device = super::people::Device { identity: stolen.identity, tunnel: stolen.tunnel };
+    let begun = scene.sign_in(&device, None).ok().unwrap();
+    scene.confirm(&begun.user_code, &person("u-1", &["engineering"])).unwrap();
+    let found = scene.coordinator.state().nodes[&super::scene::name("stolen")].owner.clone().unwrap();
+    assert_eq!(found.session_until, scene.now.wall.plus(12 * HOUR));
+}
+
+#[test]
 fn an_administrators_key_follows_the_provider() {
     let mut scene = Scene::staffed();
     for outcome in [RefreshOutcome::Denied("gone".to_owned()), claims("u-9", &["engineering"])] {

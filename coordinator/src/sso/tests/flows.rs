@@ -184,9 +184,12 @@ async fn a_refresh_tells_a_denial_from_silence() {
             Box::new(move |path, _| (path == "/token").then(|| (reply, "<html>").into_response()));
         assert!(!providers.refresh("acme", "u-123", &next).await.unwrap_err().is_denied());
     }
-    for status in
-        [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE]
-    {
+    for status in [
+        StatusCode::INTERNAL_SERVER_ERROR,
+        StatusCode::BAD_GATEWAY,
+        StatusCode::FORBIDDEN,
+        StatusCode::TOO_MANY_REQUESTS,
+    ] {
         let denial = json!({ "error": "access_denied" });
         provider.behaviour().reply = Box::new(move |path, _| {
             (path == "/token").then(|| (status, axum::Json(&denial)).into_response())

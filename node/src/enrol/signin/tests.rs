@@ -96,6 +96,20 @@ async fn a_refused_question_is_told_and_leaves_the_sign_in_kept() {
     assert!(store.sign_in().unwrap().is_some());
 }
 
+#[test]
+fn what_is_wished_for_now_counts_unless_an_administrator_is_awaited_already() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = Store::open(temp.path()).unwrap();
+    let goes_on = |wish: Option<&Wish>| Waiting::kept(&store, None, wish).unwrap().is_some();
+    let other = Wish { provider: Some("acme".into()), ..wish() };
+    store.begin_sign_in(&Keys::generate().unwrap(), &kept(5, LONG_OVER)).unwrap();
+    assert!(goes_on(None) && goes_on(Some(&wish())) && !goes_on(Some(&other)));
+    let mut awaited = kept(5, LONG_OVER);
+    awaited.approval = Some("web".into());
+    store.keep_sign_in(&awaited).unwrap();
+    assert!(goes_on(None) && goes_on(Some(&other)));
+}
+
 #[tokio::test]
 async fn a_code_that_should_be_over_is_asked_about_all_the_same() {
     let enrolled = json!({ "state": "enrolled", "name": "web", "chain": "", "control": [] });
@@ -132,7 +146,7 @@ async fn the_coordinators_wish_for_a_pause_has_bounds_and_a_code_that_is_shown_a
 fn what_cannot_be_gone_on_with_is_removed_where_none_may_be_begun() {
     let temp = tempfile::tempdir().unwrap();
     let store = Store::open(temp.path()).unwrap();
-    let goes_on = || enrol(temp.path(), None, &wish(), &mut |_| panic!("nothing happens")).unwrap_err();
+    let goes_on = || enrol(temp.path(), None, None, &mut |_| panic!("nothing happens")).unwrap_err();
     store.begin_sign_in(&Keys::generate().unwrap(), &kept(5, LONG_OVER)).unwrap();
     std::fs::remove_file(temp.path().join("identity.key")).unwrap();
     assert!(goes_on().is_over());
