@@ -71,6 +71,9 @@ reasons! {
     UnknownIndex = "unknown_index",
     /// A WireGuard message that did not authenticate.
     Unauthentic = "unauthentic",
+    /// An initiation of a peer that is no newer than its last one: a copy that came by another of our addresses, or a
+    /// replay.
+    RepeatedHandshake = "repeated_handshake",
     /// A message counter that was used already, is too old, or is near the end of its range.
     BadCounter = "bad_counter",
     /// A handshake by a key that no permitted peer has.

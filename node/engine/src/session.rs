@@ -546,12 +546,12 @@ fn reason(error: &WireGuardError) -> Reason {
             Reason::UnknownIndex
         }
         WireGuardError::UnderLoad => Reason::HandshakeRate,
+        WireGuardError::WrongTai64nTimestamp => Reason::RepeatedHandshake,
         WireGuardError::DestinationBufferTooSmall
         | WireGuardError::IncorrectPacketLength
         | WireGuardError::WrongPacketType
         | WireGuardError::WrongKey
         | WireGuardError::InvalidTai64nTimestamp
-        | WireGuardError::WrongTai64nTimestamp
         | WireGuardError::InvalidMac
         | WireGuardError::InvalidAeadTag
         | WireGuardError::InvalidPacket

@@ -67,6 +67,8 @@ fn a6_a_recorded_initiation_gets_no_answer_and_moves_no_endpoint() {
     for from in [at, elsewhere()] {
         assert_eq!(scene.receive(from, &recorded), (Vec::new(), Vec::new()));
     }
+    assert_eq!(scene.counter(Reason::RepeatedHandshake), 2);
+    assert_eq!(scene.counter(Reason::Unauthentic), 0);
     // After a map update.
     let _ = scene.victim.apply(scene.world(), &mut Output::new(), scene.now());
     assert_eq!(scene.receive(elsewhere(), &recorded), (Vec::new(), Vec::new()));
