@@ -69,30 +69,41 @@ impl DeviceFlows {
         let road = Road::ProviderDevice;
         let ask = |request, entropy| Command::SignInBegin { request, source, purpose, road, entropy };
         let mut begun = answered!(self.engine.ask(ask).await.map_err(stopping), SignInBegun)?;
-        let attempt = match self.providers.device_begin(&provider).await {
+        let ours = begun.user_code.clone();
+        let attempt = match self.attempt(provider, &mut begun).await {
             Ok(attempt) => attempt,
             Err(error) => {
-                tokio::spawn(async move {
-                    tokio::time::sleep(REST).await;
-                    drop(place);
-                });
+                // Who errs about the name has had nobody asked.
+                if !matches!(error, SsoError::NoProvider(_)) {
+                    tokio::spawn(async move {
+                        tokio::time::sleep(REST).await;
+                        drop(place);
+                    });
+                }
                 return Err(error.into());
             }
         };
-        let user_code = std::mem::replace(&mut begun.user_code, attempt.user_code().to_owned());
+        tokio::spawn(self.follow(attempt, ours, source, until, place));
+        Ok(begun)
+    }
+
+    /// Has the provider begin, and puts what it says to show in the place of what we would.
+    async fn attempt(
+        &self,
+        provider: String,
+        begun: &mut DeviceAuthorization,
+    ) -> Result<DeviceAttempt, SsoError> {
+        let attempt = self.providers.device_begin(&provider).await?;
         let page = attempt.verification_uri();
         page.clone_into(&mut begun.verification_uri);
         attempt.verification_uri_complete().unwrap_or(page).clone_into(&mut begun.verification_uri_complete);
+        begun.user_code = attempt.user_code().to_owned();
         begun.expires_in = begun.expires_in.min(attempt.expires_in().as_secs());
         if !begun.is_presentable() {
-            return Err(SsoError::Misconfigured {
-                provider,
-                reason: "its device flow begins with something that cannot be shown".to_owned(),
-            }
-            .into());
+            let reason = "its device flow begins with something that cannot be shown".to_owned();
+            return Err(SsoError::Misconfigured { provider, reason });
         }
-        tokio::spawn(self.follow(attempt, user_code, source, until, place));
-        Ok(begun)
+        Ok(attempt)
     }
 
     /// Waits for the person, and confirms for them.
