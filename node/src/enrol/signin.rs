@@ -31,6 +31,8 @@ const SLOWER: Duration = Duration::from_secs(5);
 const PAUSES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 /// The coordinator knows no such code, for example because it was started anew.
 const NOT_KNOWN: &str = "BH-C202";
+/// What no machine is answered.
+const ANOTHER_SESSION: &str = "an administrator's session";
 /// How often we begin again by ourselves.
 const MAX_BEGINNINGS: usize = 3;
 
@@ -80,7 +82,11 @@ pub(crate) fn enrol(
     report: Report<'_>,
 ) -> Result<Enrolled, EnrolError> {
     super::joining(state, async |store| {
-        let kept = Waiting::kept(store, entry.as_ref(), wish)?;
+        let kept = match Waiting::kept(store, entry.as_ref())? {
+            // Not what is wished for now; but it may have been confirmed since it was asked about last.
+            Some(mut kept) if !kept.is_for(wish) => kept.is_confirmed().await?.then_some(kept),
+            kept => kept,
+        };
         // What somebody left alone is over unnoticed; what ends before their eyes they begin anew themselves.
         let mut was_left = kept.is_some();
         let mut waiting = match (kept, &entry) {
@@ -185,20 +191,35 @@ impl Waiting {
         Ok(waiting)
     }
 
-    /// The one that was kept, if it can be gone on with, is with the coordinators that are meant, and is what is wished
-    /// for; what waits for an administrator already goes on in any case. Whether it is over is theirs to say.
-    fn kept(store: &Store, entry: Option<&Entry>, wish: Option<&Wish>) -> Result<Option<Self>, EnrolError> {
-        let meant = |kept: &KeptSignIn| {
-            entry.is_none_or(|entry| entry.trust == kept.entry.trust)
-                && (kept.approval.is_some() || wish.is_none_or(|wish| *wish == kept.wish))
-        };
-        let Some(kept) = store.sign_in()?.filter(meant) else { return Ok(None) };
+    /// The one that was kept, if it can be gone on with and is with the coordinators that are meant. Whether it is over is
+    /// theirs to say.
+    fn kept(store: &Store, entry: Option<&Entry>) -> Result<Option<Self>, EnrolError> {
+        let meant = |kept: &KeptSignIn| entry.is_none_or(|entry| entry.trust == kept.entry.trust);
+        let Some(mut kept) = store.sign_in()?.filter(meant) else { return Ok(None) };
+        if let Some(entry) = entry {
+            // They may have moved.
+            kept.entry.coordinators.clone_from(&entry.coordinators);
+        }
         match store.load_keys() {
             // At once the first time: it may have been confirmed long ago.
             Ok(keys) => Ok(Some(Self { kept, talk: Talk::Off(Arc::new(keys)), pause: Duration::ZERO })),
             Err(error @ LoadError::Dir(_)) => Err(error.into()),
             // Without the keys that were shown it is worth nothing.
             Err(_) => Ok(None),
+        }
+    }
+
+    /// Whether this is what is wished for, or has come so far that it goes on in any case.
+    fn is_for(&self, wish: Option<&Wish>) -> bool {
+        self.kept.approval.is_some() || wish.is_none_or(|wish| *wish == self.kept.wish)
+    }
+
+    /// Whether a person has said yes, by one question.
+    async fn is_confirmed(&mut self) -> Result<bool, EnrolError> {
+        match self.poll().await? {
+            PollState::Approval { .. } | PollState::Enrolled(_) => Ok(true),
+            PollState::Waiting | PollState::Refused(_) => Ok(false),
+            PollState::Session(_) => Err(EnrolError::Malformed(ANOTHER_SESSION)),
         }
     }
 
@@ -284,7 +305,7 @@ impl Waiting {
                 PollState::Waiting => report(Progress::Waiting { left: wall().until(self.kept.ends) }),
                 PollState::Approval { name } => self.confirmed(name, store, report)?,
                 PollState::Enrolled(answer) => return Ok(Outcome::Enrolled(answer)),
-                PollState::Session(_) => return Err(EnrolError::Malformed("an administrator's session")),
+                PollState::Session(_) => return Err(EnrolError::Malformed(ANOTHER_SESSION)),
                 PollState::Refused(refusal) => return Ok(Outcome::Refused(refusal)),
             }
         }

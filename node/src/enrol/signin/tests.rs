@@ -100,7 +100,7 @@ async fn a_refused_question_is_told_and_leaves_the_sign_in_kept() {
 fn what_is_wished_for_now_counts_unless_an_administrator_is_awaited_already() {
     let temp = tempfile::tempdir().unwrap();
     let store = Store::open(temp.path()).unwrap();
-    let goes_on = |wish: Option<&Wish>| Waiting::kept(&store, None, wish).unwrap().is_some();
+    let goes_on = |wish: Option<&Wish>| Waiting::kept(&store, None).unwrap().unwrap().is_for(wish);
     let other = Wish { provider: Some("acme".into()), ..wish() };
     store.begin_sign_in(&Keys::generate().unwrap(), &kept(5, LONG_OVER)).unwrap();
     assert!(goes_on(None) && goes_on(Some(&wish())) && !goes_on(Some(&other)));
@@ -108,6 +108,35 @@ fn what_is_wished_for_now_counts_unless_an_administrator_is_awaited_already() {
     awaited.approval = Some("web".into());
     store.keep_sign_in(&awaited).unwrap();
     assert!(goes_on(None) && goes_on(Some(&other)));
+}
+
+#[test]
+fn coordinators_may_move_and_may_not_be_others() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = Store::open(temp.path()).unwrap();
+    store.begin_sign_in(&Keys::generate().unwrap(), &kept(5, LONG_OVER)).unwrap();
+    let mut entry = Entry { coordinators: vec!["192.0.2.2:8443".into()], trust: TrustHash([7; 32]) };
+    assert_eq!(Waiting::kept(&store, Some(&entry)).unwrap().unwrap().kept.entry, entry);
+    entry.trust = TrustHash([8; 32]);
+    assert!(Waiting::kept(&store, Some(&entry)).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_was_confirmed_goes_on_whatever_is_wished_for_now() {
+    let enrolled = json!({ "state": "enrolled", "name": "web", "chain": "", "control": [] });
+    let approval = json!({ "state": "approval", "name": "web" });
+    let states = [
+        (enrolled, true),
+        (approval, true),
+        (json!({ "state": "waiting" }), false),
+        (refused("BH-C204"), false),
+    ];
+    for (state, confirmed) in states {
+        let mut left = waiting(LONG_OVER, vec![(200, state.clone())]).await;
+        assert_eq!(left.is_confirmed().await.unwrap(), confirmed, "{state}");
+    }
+    let mut unknown = waiting(LONG_OVER, vec![(500, trouble())]).await;
+    assert!(unknown.is_confirmed().await.is_err(), "nobody's word is no word");
 }
 
 #[tokio::test]
