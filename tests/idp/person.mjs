@@ -33,7 +33,7 @@ const { values: given } = parseArgs({
     ca: { type: 'string' },
     phone: { type: 'boolean', default: false },
     'no-script': { type: 'boolean', default: false },
-    'limit-ms': { type: 'string', default: '20000' },
+    'limit-ms': { type: 'string', default: '60000' },
     browser: { type: 'string', default: '/usr/bin/chromium' },
   },
 });

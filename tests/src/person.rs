@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{Lab, Namespace, WebCa, idp, installed, until};
 
 /// Longer than the browser's own limit for a step: it answers first, and says what was on the page.
-const STEP_LIMIT: Duration = Duration::from_secs(60);
+const STEP_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long the browser may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -104,9 +104,11 @@ impl Person {
         options: &[&str],
     ) -> Result<Self> {
         idp::stage(folder)?;
-        // A browser stops what it loads when an address becomes usable meanwhile.
+        // A browser stops what it loads when an address becomes usable meanwhile. The last one is that of the link, which
+        // comes some time after the link is up, and is usable a while later.
         until("the host's addresses are settled", STEP_LIMIT, || {
-            host.run("ip", &["-6", "addr", "show", "tentative"]).is_ok_and(|shown| shown.stdout.is_empty())
+            let shown = host.run("ip", &["-6", "addr", "show", "dev", "eth0", "scope", "link"]);
+            shown.is_ok_and(|shown| shown.stdout.contains("inet6") && !shown.stdout.contains("tentative"))
         });
         let mut command = host.command("node");
         command.arg(folder.join("person.mjs")).arg("--home").arg(folder.join("home"));

@@ -1,20 +1,16 @@
 //! Administrators by their groups: `bulkheadctl login --sso`, and what becomes of it when the group is gone.
 
-use bulkhead_tests::{Process, process, until, until_some};
+use bulkhead_tests::{process, until};
 use serde_json::Value;
 
-use super::{Company, SOON, ctl, event, sign_in, text};
+use super::{Company, SOON, ctl, logs_in, sign_in, text};
 
 #[test]
 fn an_administrator_has_the_role_of_the_group_for_as_long_as_the_group() {
     let mut company = Company::start();
     company.idp.put_user("ops", &["netops"]).unwrap();
     let office = company.lab.host("office").unwrap();
-    let invitation = company.invitation("ops");
-    let login = ["--json", "login", "--sso", "--invitation", &invitation.to_string_lossy()];
-    let log = company.lab.folder().join("login.log");
-    let mut login = Process::start(&mut ctl(&company.lab, &office, &login), &log).unwrap();
-    let code = until_some("a code is shown", SOON, || event(&login, "code"));
+    let (mut login, code) = logs_in(&company, &office);
     let mut ops = company.person("ops", &[]);
     sign_in(&company, &mut ops, "ops", &code);
     let asked = ops.expect("If you confirm").unwrap();
@@ -50,11 +46,7 @@ fn who_is_no_administrator_is_told_on_the_page() {
     let mut company = Company::start();
     company.idp.put_user("ada", &["engineering"]).unwrap();
     let office = company.lab.host("office").unwrap();
-    let invitation = company.invitation("ada");
-    let login = ["--json", "login", "--sso", "--invitation", &invitation.to_string_lossy()];
-    let log = company.lab.folder().join("login.log");
-    let login = Process::start(&mut ctl(&company.lab, &office, &login), &log).unwrap();
-    let code = until_some("a code is shown", SOON, || event(&login, "code"));
+    let (_login, code) = logs_in(&company, &office);
     let mut ada = company.person("ada", &["--phone", "--no-script"]);
     sign_in(&company, &mut ada, "ada", &code);
     ada.expect("is no administrator").unwrap();

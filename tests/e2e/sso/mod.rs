@@ -163,12 +163,26 @@ fn again(node: Node, options: &[&str]) -> Joining {
     let mut logs = (1..).map(|time| node.folder().join(format!("sso-{time}.log")));
     let log = logs.find(|log| !log.exists()).unwrap();
     let mut up = Process::start(&mut node.command(&all), &log).unwrap();
-    let code = until_some("the machine shows a code", SOON, || {
-        let shown = event(&up, "code");
-        assert!(shown.is_some() || up.running(), "{}", up.log());
-        shown
-    });
+    let code = shown_code(&mut up);
     Joining { node, up, code }
+}
+
+/// `bulkheadctl login --sso` at a desk, on its way, and the code that it shows.
+fn logs_in(company: &Company, desk: &Namespace) -> (Process, Value) {
+    let invitation = company.invitation("login");
+    let login = ["--json", "login", "--sso", "--invitation", &invitation.to_string_lossy()];
+    let log = company.lab.folder().join("login.log");
+    let mut login = Process::start(&mut ctl(&company.lab, desk, &login), &log).unwrap();
+    let code = shown_code(&mut login);
+    (login, code)
+}
+
+fn shown_code(asking: &mut Process) -> Value {
+    until_some("a code is shown", SOON, || {
+        let shown = event(asking, "code");
+        assert!(shown.is_some() || asking.running(), "{}", asking.log());
+        shown
+    })
 }
 
 /// The first event of this kind.

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use bulkhead_tests::{Idp, Process, process, until, until_some};
+use bulkhead_tests::{Idp, process, until};
 use serde_json::Value;
 
-use super::{AUDIENCE, Company, SOON, asks, ctl, ends_well, event, sign_in, text};
+use super::{AUDIENCE, Company, SOON, asks, ctl, ends_well, logs_in, sign_in, text};
 
 /// Every file under `folder`, with its content.
 fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
@@ -38,11 +38,7 @@ fn s3_s4_no_secret_of_a_sign_in_is_in_a_log_or_in_the_store() {
 
     // An administrator's session.
     let office = company.lab.host("office").unwrap();
-    let invitation = company.invitation("ops");
-    let login = ["--json", "login", "--sso", "--invitation", &invitation.to_string_lossy()];
-    let log = company.lab.folder().join("login.log");
-    let mut login = Process::start(&mut ctl(&company.lab, &office, &login), &log).unwrap();
-    let code = until_some("a code is shown", SOON, || event(&login, "code"));
+    let (mut login, code) = logs_in(&company, &office);
     ops.open(text(&code["verification_uri_complete"])).unwrap();
     ops.press("Sign in with acme").unwrap();
     ops.press("Allow").unwrap();
