@@ -86,7 +86,9 @@ pub struct Coordinator {
     pub(crate) stuck: Option<String>,
     link_revocations: Arc<Revocations>,
     now: Now,
-    /// The last tick, on the monotonic clock.
+    /// When it took up its state, on the monotonic clock.
+    started: Duration,
+    /// The last tick, on the same.
     ticked: Option<Duration>,
 }
 
@@ -133,6 +135,7 @@ impl Coordinator {
             stuck: None,
             link_revocations: Arc::default(),
             now,
+            started: now.mono,
             ticked: None,
         };
         coordinator.link_revocations =
@@ -333,7 +336,9 @@ impl Coordinator {
             .map(|due| due.max(earliest))
             .chain(self.asks.due())
             .chain(self.refusals.due());
-        walls.chain(self.maps.due()).chain(self.reissue_at()).fold(now.mono + TICK_INTERVAL, Duration::min)
+        // From the last tick, not from the last command: who is kept busy notices what has ended all the same.
+        let latest = self.ticked.unwrap_or(self.started) + TICK_INTERVAL;
+        walls.chain(self.maps.due()).chain(self.reissue_at()).fold(latest, Duration::min)
     }
 
     /// Makes an event, applies it and has it persisted.

@@ -85,3 +85,18 @@ fn what_waits_since_the_clock_was_ahead_is_signed_again_and_waits_no_longer_for_
         assert!(is_valid_now(&drill.scene));
     }
 }
+
+#[test]
+fn a_coordinator_that_is_kept_busy_looks_at_the_time_as_often_as_one_that_is_not() {
+    let mut scene = Scene::new();
+    let second = Duration::from_secs(1);
+    for _ in 0..59 {
+        scene.wait(second);
+        scene.policy();
+        assert!(scene.coordinator.next_timeout() > scene.now.mono);
+    }
+    scene.wait(second);
+    assert!(scene.coordinator.next_timeout() <= scene.now.mono);
+    scene.tick();
+    assert!(scene.coordinator.next_timeout() > scene.now.mono + 58 * second);
+}
