@@ -31,6 +31,9 @@ const SLOWER: Duration = Duration::from_secs(5);
 const PAUSES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 /// The coordinator knows no such code, for example because it was started anew.
 const NOT_KNOWN: &str = "BH-C202";
+/// A connection that is idle for longer is made anew: coordinators, and what is in between, close them after a while, and
+/// who asks on one that is closed has to ask again.
+const LONGEST_IDLE: Duration = Duration::from_secs(10);
 /// What no machine is answered.
 const ANOTHER_SESSION: &str = "an administrator's session";
 /// How often we begin again by ourselves.
@@ -277,8 +280,11 @@ impl Waiting {
     async fn outcome(&mut self, store: Option<&Store>, report: Report<'_>) -> Result<Outcome, EnrolError> {
         let (mut backoff, mut lost) = (Backoff::default(), false);
         loop {
-            let unanswered = if lost { backoff.pause() } else { Duration::ZERO };
-            tokio::time::sleep(self.pause.min(*PAUSES.end()) + unanswered).await;
+            let pause = self.pause.min(*PAUSES.end()) + if lost { backoff.pause() } else { Duration::ZERO };
+            if pause > LONGEST_IDLE {
+                self.hang_up();
+            }
+            tokio::time::sleep(pause).await;
             self.pause = self.pause.max(self.interval());
             let state = match self.poll().await {
                 Ok(state) => state,
