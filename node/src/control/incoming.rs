@@ -181,7 +181,9 @@ impl Control {
         key: ChallengeKey,
     ) -> Result<(), LinkError> {
         if !self.renewal.is_under_way() {
-            return Err(LinkError::Protocol("a challenge that nobody asked for"));
+            // Somebody relabelled us, say, after we had asked.
+            tracing::debug!("a challenge that nobody asked for, or not any more, is not answered");
+            return Ok(());
         }
         let request = CertificateRequest::create(&self.identity, &self.tunnel, &challenge, &key);
         link.send(&ToCoordinator::RenewFinish { request }).await
@@ -210,23 +212,20 @@ impl Control {
         }
     }
 
-    /// Takes up the certificate that a sign-in of the owner brought past the link. Returns whether it is another than the
-    /// one in force: then the link, which was made with that, is of no more use.
+    /// Takes up the certificate that a sign-in of the owner brought past the link. Returns whether it replaces the one in
+    /// force: then the link, which was made with that, is of no more use.
     pub(crate) fn take_over(&mut self, chain: &Chain, done: Reply) -> bool {
         let (held, wall) = (self.daemon.held(), self.daemon.now().wall);
-        let taken = if held.me.chain() == chain {
-            Ok(false)
-        } else {
-            held.with_certificate(chain, wall).map(|next| {
-                self.unsaved.insert(Part::Certificate);
-                tokio::task::block_in_place(|| self.enforcer.enforce(&next));
-                self.renewal.succeeded(next.me.claims(), wall);
-                tracing::info!(not_after = next.me.not_after().0, "certificate of a new sign-in in force");
-                self.daemon.0.held.store(next.into());
-                self.save();
-                true
-            })
-        };
+        let taken = held.with_signed_in(chain, wall).map(|next| {
+            let Some(next) = next else { return false };
+            self.unsaved.insert(Part::Certificate);
+            tokio::task::block_in_place(|| self.enforcer.enforce(&next));
+            self.renewal.succeeded(next.me.claims(), wall);
+            tracing::info!(not_after = next.me.not_after().0, "certificate of a new sign-in in force");
+            self.daemon.0.held.store(next.into());
+            self.save();
+            true
+        });
         let is_new = matches!(taken, Ok(true));
         // Whoever asked may have given up.
         let _ = done.send(taken.map(drop).map_err(|error| AskError::Local(error.to_string())));

@@ -51,9 +51,10 @@ impl OwnerSession {
     }
 
     /// Whether the owner should be told now. A session that is shorter than a day as a whole is only worth a warning
-    /// once it cuts certificates short: until then it may be extended without anybody's help.
+    /// once it cuts certificates short, or is over: until then it may be extended without anybody's help.
     pub(crate) fn is_ending(&self, now: Timestamp, certificate_end: Timestamp) -> bool {
-        now.until(self.until) <= Self::LONG && (self.is_long || certificate_end >= self.until)
+        let is_over = self.until <= now;
+        is_over || now.until(self.until) <= Self::LONG && (self.is_long || certificate_end >= self.until)
     }
 }
 
@@ -89,6 +90,9 @@ pub(crate) enum CertificateError {
     /// It is someone else's.
     #[error("the certificate is not for this node: {0}")]
     NotMine(&'static str),
+    /// It was issued before the one in force.
+    #[error("the certificate is older than the one in force")]
+    Older,
 }
 
 /// The public halves that a certificate must be about.
@@ -240,11 +244,30 @@ impl Held {
             return Err(CertificateError::NotMine("another overlay address; leave and enrol again"));
         }
         if me.claims().not_before < mine.not_before {
-            return Err(CertificateError::NotMine("older than the one in force"));
+            return Err(CertificateError::Older);
         }
         let mut next = self.clone();
         next.me = me;
         Ok(next)
+    }
+
+    /// Takes in the certificate that a sign-in of the owner brought past the link. `None` when the one in force is that, or
+    /// was issued after it: a renewal may have been faster, and says already what came of the sign-in.
+    ///
+    /// # Errors
+    /// Nothing changed.
+    pub(crate) fn with_signed_in(
+        &self,
+        chain: &Chain,
+        wall: Timestamp,
+    ) -> Result<Option<Self>, CertificateError> {
+        if self.me.chain() == chain {
+            return Ok(None);
+        }
+        match self.with_certificate(chain, wall) {
+            Err(CertificateError::Older) if self.me.valid_at(wall) => Ok(None),
+            taken => taken.map(Some),
+        }
     }
 
     /// Takes in a peer map. Maps are hints: nothing in them is believed before `verify`.
@@ -432,6 +455,28 @@ mod tests {
     }
 
     #[test]
+    fn a_sign_in_that_a_renewal_has_overtaken_is_taken_in_already() {
+        let domain = Domain::new();
+        let me = Person::new("web", 1);
+        let serial = |held: &Held| held.me.claims().serial;
+        let held = held(&domain, &me);
+        let (signed_in, renewed) = (domain.chain(&me, 2), domain.chain(&me, 3));
+        assert_eq!(serial(&held.with_signed_in(&signed_in, NOW).unwrap().unwrap()), me.serial(2));
+        let overtaken = held.with_certificate(&renewed, NOW).unwrap();
+        for chain in [&signed_in, &renewed] {
+            assert!(overtaken.with_signed_in(chain, NOW).unwrap().is_none());
+        }
+        // What is newer and has ended is no reason to do without.
+        let ended = held
+            .with_certificate(&domain.chain_until(&me, 3, NOW.plus(Duration::from_secs(3600))), NOW)
+            .unwrap();
+        let refused = ended.with_signed_in(&signed_in, NOW.plus(Duration::from_secs(3600))).err();
+        assert_eq!(refused, Some(CertificateError::Older));
+        let stranger = Domain::new_with(77).chain(&me, 2);
+        assert!(matches!(overtaken.with_signed_in(&stranger, NOW), Err(CertificateError::Verify(_))));
+    }
+
+    #[test]
     fn a_node_outside_its_certificate_admits_nobody() {
         let domain = Domain::new();
         let (me, peer) = (Person::new("web", 1), Person::new("db", 2));
@@ -505,5 +550,8 @@ mod tests {
         let session = OwnerSession::told(Some(long), Timestamp(12 * HOUR), Timestamp(0));
         assert!(!session.is_ending(Timestamp(HOUR), Timestamp(8 * HOUR)));
         assert!(session.is_ending(Timestamp(5 * HOUR), Timestamp(12 * HOUR)));
+        // Asleep over the end of both.
+        assert!(!session.is_ending(Timestamp(11 * HOUR), Timestamp(8 * HOUR)));
+        assert!(session.is_ending(Timestamp(12 * HOUR), Timestamp(8 * HOUR)));
     }
 }
