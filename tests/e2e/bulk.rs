@@ -2,9 +2,8 @@
 //! both families, and while offloads are switched under it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
-use bulkhead_tests::{Node, until};
+use bulkhead_tests::{Node, SOON, until};
 
 use crate::mesh::Mesh;
 use crate::noise::{Stream, datagrams_of_sizes};
@@ -77,14 +76,14 @@ fn offloads_are_switched_under_load_and_no_connection_notices() {
     carry();
     for (offload, before) in OFFLOADS.into_iter().zip(before) {
         switch("--off", offload);
-        until("it is off", Duration::from_secs(10), || nodes.iter().all(|node| !uses(node, offload)));
+        until("it is off", SOON, || nodes.iter().all(|node| !uses(node, offload)));
         carry();
         switch("--on", offload);
-        until("it is as before", Duration::from_secs(10), || nodes.map(|node| uses(node, offload)) == before);
+        until("it is as before", SOON, || nodes.map(|node| uses(node, offload)) == before);
         carry();
     }
     switch("--off", &OFFLOADS.join(","));
-    until("all are off", Duration::from_secs(10), || {
+    until("all are off", SOON, || {
         nodes.iter().all(|node| OFFLOADS.iter().all(|offload| !uses(node, offload)))
     });
     carry();

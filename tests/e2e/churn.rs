@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::{Coordinator, Lab, Node, until};
+use bulkhead_tests::{Coordinator, Lab, Node, SOON, until};
 use serde_json::json;
 
 use crate::api::Api;
@@ -56,7 +56,7 @@ fn settle(coordinator: &Coordinator, port: Option<u16>) {
     let mut api = Api::connect(coordinator);
     let started = Instant::now();
     let generation = apply(&mut api, port);
-    until("every node enforces the last policy", Duration::from_secs(60), || {
+    until("every node enforces the last policy", Duration::from_secs(240), || {
         let (status, answer) = api.get(&format!("/api/v1/policy/ack/{generation}"));
         assert_eq!(status, 200, "{answer}");
         answer["acknowledged"].as_array().unwrap().len() == 2
@@ -128,7 +128,7 @@ fn l12_policies_follow_each_other_and_nothing_passes_that_none_of_them_permits()
     let mut db = Node::enrol(&lab, &coordinator, "db", &["role=db"]).unwrap();
     settle(&coordinator, None);
     echo_server(&db, ALWAYS);
-    until("the pair talks", Duration::from_secs(10), || reaches(&web, (db.v4(), ALWAYS)));
+    until("the pair talks", SOON, || reaches(&web, (db.v4(), ALWAYS)));
 
     let stop = Arc::new(AtomicBool::new(false));
     let exchanges = tcp_load(&web, &db, &stop);
@@ -166,7 +166,7 @@ fn l12_policies_follow_each_other_and_nothing_passes_that_none_of_them_permits()
     assert_eq!(never.delivered(), 0, "no policy permits this");
     assert_eq!(forbidden.load(Ordering::Relaxed), 0, "no policy permits this");
     let seen = second.heard();
-    until("the last policy is in force", Duration::from_secs(10), || second.heard() > seen);
+    until("the last policy is in force", SOON, || second.heard() > seen);
 
     stop.store(true, Ordering::Relaxed);
     let exchanges = exchanges.join().unwrap();

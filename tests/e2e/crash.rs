@@ -1,9 +1,10 @@
 //! The journal: what was acknowledged survives kill -9, and no damage goes unseen.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bulkhead_tests::{Coordinator, Lab, Namespace, Node, process, program, until};
+use bulkhead_tests::{Coordinator, Lab, Namespace, Node, SOON, process, program, until};
 
 use crate::mesh::POLICY;
 
@@ -30,8 +31,10 @@ impl Acknowledged {
         crowd: &Namespace,
         policy: &str,
         round: u32,
+        steps: &AtomicU32,
     ) -> anyhow::Result<()> {
         for step in 0.. {
+            steps.store(step, Ordering::Relaxed);
             let name = format!("n-{round}-{step}");
             match step % 5 {
                 0 => {
@@ -111,13 +114,15 @@ fn s7_acknowledged_changes_survive_200_kills() {
     let mut acknowledged = Acknowledged::default();
     for round in 0..KILLS {
         let mut process = std::mem::replace(coordinator.process(), placeholder(&lab));
+        let steps = AtomicU32::new(0);
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
-                let ended = acknowledged.write(&coordinator, &crowd, &policy, round);
+                let ended = acknowledged.write(&coordinator, &crowd, &policy, round, &steps);
                 assert!(ended.is_err(), "the writer goes on until the coordinator is gone");
             });
             // Somewhere inside the writer's commands, a different place each round.
-            std::thread::park_timeout(Duration::from_millis(u64::from(20 + round * 37 % 400)));
+            until("the writer has come so far", SOON, || steps.load(Ordering::Relaxed) >= round % 6);
+            std::thread::park_timeout(Duration::from_millis(u64::from(round * 37 % 100)));
             assert!(process.running(), "round {round}:\n{}", process.log());
             process.kill();
             writer.join().unwrap();
@@ -188,7 +193,7 @@ fn s5_yesterdays_backup_does_not_un_revoke() {
     let web = Node::enrol(&lab, &coordinator, "web", &["role=web"]).unwrap();
     let db = Node::enrol(&lab, &coordinator, "db", &["role=db"]).unwrap();
     coordinator.apply(POLICY).unwrap();
-    until("db knows web", Duration::from_secs(10), || db.peers().is_ok_and(|p| p == ["web"]));
+    until("db knows web", SOON, || db.peers().is_ok_and(|p| p == ["web"]));
     let backup = lab.folder().join("backup");
     coordinator.tool(&["backup", &backup.to_string_lossy()]).unwrap().success().unwrap();
     coordinator
@@ -196,7 +201,7 @@ fn s5_yesterdays_backup_does_not_un_revoke() {
         .unwrap()
         .success()
         .unwrap();
-    until("db lost web", Duration::from_secs(10), || db.peers().is_ok_and(|p| p.is_empty()));
+    until("db lost web", SOON, || db.peers().is_ok_and(|p| p.is_empty()));
 
     coordinator.stop();
     std::fs::remove_dir_all(coordinator.state()).unwrap();

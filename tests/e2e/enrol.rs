@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bulkhead_tests::{Coordinator, Lab, Node, process, program, until};
+use bulkhead_tests::{Coordinator, Lab, Node, SOON, process, program, until};
 
 use crate::mesh::{Mesh, map_of};
 
@@ -24,9 +24,7 @@ fn status_and_map_name_only_permitted_peers() {
     .into();
     for node in [&mesh.web, &mesh.db, &mesh.metrics, &mesh.intruder] {
         let wanted = &expected[node.name.as_str()];
-        until(&format!("{} shows {wanted:?}", node.name), Duration::from_secs(10), || {
-            node.peers().is_ok_and(|p| p == *wanted)
-        });
+        until(&format!("{} shows {wanted:?}", node.name), SOON, || node.peers().is_ok_and(|p| p == *wanted));
         assert_eq!(map_names(node), *wanted, "{}", node.name);
         let text = node.cli(&["status"]).unwrap().success().unwrap();
         for other in ["web", "db", "metrics", "intruder"] {

@@ -8,7 +8,7 @@ use bulkhead_identity::{
     certificate::Serial,
 };
 use bulkhead_protocol::control::{MapPeer, MapSequence, MapUpdate, ToNode};
-use bulkhead_tests::until;
+use bulkhead_tests::{SOON, until};
 use zeroize::Zeroizing;
 
 use crate::liar::{Loot, key, play, server_config, wall};
@@ -24,9 +24,7 @@ fn c1_c2_c8_c9_forgeries_are_refused_and_nothing_changes() {
         .unwrap()
         .success()
         .unwrap();
-    until("the revoked node is gone", Duration::from_secs(10), || {
-        mesh.web.peers().is_ok_and(|p| p == ["db"])
-    });
+    until("the revoked node is gone", SOON, || mesh.web.peers().is_ok_and(|p| p == ["db"]));
     let loot = Loot::take(&mesh.coordinator.state());
     mesh.coordinator.stop();
 

@@ -24,10 +24,12 @@ const ALWAYS: u16 = 5006;
 
 /// India's clocks are this far ahead and are never changed.
 const KOLKATA_MINUTES: u64 = 5 * 60 + 30;
-/// Time to apply the policy and to look at it before anything happens.
-const AHEAD: u64 = 12;
-/// A node looks at its windows four times a second; a busy machine may be late.
-const SOON: Duration = Duration::from_secs(5);
+/// Time to apply the policy and to look at it before anything happens, and what is in [`GAP`].
+const AHEAD: u64 = 40;
+/// Between the two moments at which something happens.
+const GAP: u64 = 16;
+/// A node looks at its windows four times a second; a busy machine may be late, but not by the gap.
+const SOON: Duration = Duration::from_secs(GAP - 1);
 
 fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
@@ -74,7 +76,7 @@ fn hours_and_until_begin_and_end_without_a_coordinator() {
     let turn = wall().as_secs().next_multiple_of(60);
     let turn = if turn < wall().as_secs() + AHEAD { turn + 60 } else { turn };
     let minute = turn / 60;
-    let edge = turn - 4;
+    let edge = turn - GAP;
     let policy = [
         "version = 1\n[labels.role]\nvalues = [\"web\", \"db\"]\n".to_owned(),
         rule(CLOSES, &format!("hours = \"{}\"", span(minute + KOLKATA_MINUTES - 30, "Asia/Kolkata"))),

@@ -1,9 +1,7 @@
 //! Least knowledge: a node holds the rules that can concern it and every guard rail, and no trace of other rules.
 
-use std::path::Path;
-
-use bulkhead_tests::{Coordinator, Lab, Node, until};
-use std::time::Duration;
+use bulkhead_tests::stored::{Stored, stored};
+use bulkhead_tests::{Coordinator, Lab, Node, SOON, until};
 
 /// Rules about others, each with an id and a label value of its own.
 const OTHERS: usize = 300;
@@ -52,29 +50,16 @@ fn policy() -> String {
     text
 }
 
-/// Every file below `folder`, as bytes.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push((path.display().to_string(), std::fs::read(&path).unwrap()));
-        }
-    }
-    found
-}
-
 fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 /// The policy that a node keeps, after a look at everything it keeps: none of `secrets` is in any file.
 fn slice_without(node: &Node, secrets: &[&str]) -> Vec<u8> {
-    for (path, bytes) in files(&node.state()) {
+    for Stored { path, bytes, .. } in stored(&node.state()) {
         for secret in secrets {
-            assert!(!holds(&bytes, secret), "{path} speaks of {secret}");
+            let speaks = bytes.as_ref().is_some_and(|bytes| holds(bytes, secret));
+            assert!(!speaks, "{} speaks of {secret}", path.display());
         }
     }
     let slice = std::fs::read(node.state().join("policy.cbor")).unwrap();
@@ -107,7 +92,7 @@ fn a_node_holds_every_guard_rail_and_only_the_rules_that_can_concern_it() {
     // Another label, other rules: under the generation that is in force, and without those of the past.
     let generation = coordinator.ctl_json(&["policy", "show"]).unwrap()["generation"].clone();
     coordinator.ctl(&["node", "label", "web", "role=unit-007"]).unwrap().success().unwrap();
-    until("web learns its new rules", Duration::from_secs(10), || {
+    until("web learns its new rules", SOON, || {
         let slice = std::fs::read(web.state().join("policy.cbor")).unwrap();
         holds(&slice, "private-006") && holds(&slice, "private-007")
     });

@@ -29,6 +29,7 @@ pub(crate) fn reaches(from: &Node, to: impl Into<SocketAddr>) -> bool {
 /// Numbered datagrams from one node to another, at a steady rate, and their echoes.
 pub(crate) struct Echoes {
     stop: Arc<AtomicBool>,
+    over: Arc<AtomicBool>,
     heard: Arc<Mutex<BTreeSet<u64>>>,
     delivered: Arc<AtomicU64>,
     sending: JoinHandle<u64>,
@@ -47,7 +48,7 @@ pub(crate) struct Tally {
 impl Echoes {
     /// Starts a server on `port` of `to` and sends it `rate` datagrams a second.
     pub(crate) fn start(from: &Node, to: &Node, port: u16, rate: u32) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let [stop, over] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let heard = Arc::new(Mutex::new(BTreeSet::new()));
         let delivered = Arc::new(AtomicU64::new(0));
         let server = to.host.inside(|| UdpSocket::bind(("0.0.0.0", port)).unwrap()).unwrap();
@@ -57,7 +58,7 @@ impl Echoes {
             socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         }
         let to = SocketAddr::from((to.v4(), port));
-        let answering = listen(server, &stop, {
+        let answering = listen(server, &over, {
             let delivered = delivered.clone();
             move |server, number, peer| {
                 delivered.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +67,7 @@ impl Echoes {
             }
         });
         let sender = client.try_clone().unwrap();
-        let hearing = listen(client, &stop, {
+        let hearing = listen(client, &over, {
             let heard = heard.clone();
             move |_, number, _| {
                 heard.lock().unwrap().insert(number);
@@ -75,20 +76,22 @@ impl Echoes {
         let sending = {
             let stop = stop.clone();
             std::thread::spawn(move || {
-                let (started, mut sent) = (Instant::now(), 0_u64);
+                let (mut due, mut sent) = (Instant::now(), 0_u64);
                 while !stop.load(Ordering::Relaxed) {
-                    let due = started + Duration::from_secs(1) * u32::try_from(sent).unwrap() / rate;
                     std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
-                    if Instant::now() >= due {
+                    let now = Instant::now();
+                    if now >= due {
                         // A refusal may come back as an error of the next send: that one is lost, too.
                         let _ = sender.send_to(&sent.to_be_bytes(), to);
                         sent += 1;
+                        // Whoever was held up sends no burst instead, which a queue might have no room for.
+                        due = now.max(due + Duration::from_secs(1) / rate);
                     }
                 }
                 sent
             })
         };
-        Self { stop, heard, delivered, sending, others: vec![answering, hearing] }
+        Self { stop, over, heard, delivered, sending, others: vec![answering, hearing] }
     }
 
     /// How many came back so far.
@@ -105,6 +108,11 @@ impl Echoes {
     pub(crate) fn finish(self) -> Tally {
         self.stop.store(true, Ordering::Relaxed);
         let sent = self.sending.join().unwrap();
+        let deadline = Instant::now() + LAST_ECHO;
+        while (self.heard.lock().unwrap().len() as u64) < sent && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        self.over.store(true, Ordering::Relaxed);
         for thread in self.others {
             thread.join().unwrap();
         }
@@ -113,29 +121,19 @@ impl Echoes {
     }
 }
 
-/// Hands every numbered datagram to `take`, until `stop` and then as long as more come.
+/// Hands every numbered datagram to `take`, until it is over.
 fn listen(
     socket: UdpSocket,
-    stop: &Arc<AtomicBool>,
+    over: &Arc<AtomicBool>,
     mut take: impl FnMut(&UdpSocket, u64, SocketAddr) + Send + 'static,
 ) -> JoinHandle<()> {
-    let stop = stop.clone();
+    let over = over.clone();
     std::thread::spawn(move || {
         let mut buffer = [0; 16];
-        let mut deadline = None;
-        loop {
-            match socket.recv_from(&mut buffer) {
-                Ok((8, peer)) => take(&socket, u64::from_be_bytes(buffer[..8].try_into().unwrap()), peer),
-                // Another length, a timeout, or an ICMP error of an earlier datagram.
-                Ok(_) => {}
-                Err(_) if stop.load(Ordering::Relaxed) => break,
-                Err(_) => {}
-            }
-            if stop.load(Ordering::Relaxed) {
-                let deadline = *deadline.get_or_insert_with(|| Instant::now() + LAST_ECHO);
-                if Instant::now() > deadline {
-                    break;
-                }
+        while !over.load(Ordering::Relaxed) {
+            // Anything else is of another length, a timeout, or an ICMP error of an earlier datagram.
+            if let Ok((8, peer)) = socket.recv_from(&mut buffer) {
+                take(&socket, u64::from_be_bytes(buffer[..8].try_into().unwrap()), peer);
             }
         }
     })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bulkhead_tests::{Coordinator, Lab, Node, until};
+use bulkhead_tests::{Coordinator, Lab, Node, SOON, until};
 use serde_json::json;
 
 /// How a node says that an offload stands.
@@ -28,7 +28,7 @@ fn a_switch_takes_effect_at_once_and_is_kept_while_the_coordinator_is_away() {
     web.start_with(&["--offloads-off", "tun-tso"]).unwrap();
     web.wait_connected();
     assert_eq!(state(&web, "tun-tso"), "off_by_configuration");
-    until("the coordinator's configuration is heard", Duration::from_secs(10), || {
+    until("the coordinator's configuration is heard", SOON, || {
         [&web, &db].iter().all(|node| state(node, "tun-gro") == "off_by_coordinator")
     });
     assert!(by_nobody(&state(&db, "tun-tso")) && by_nobody(&state(&web, "udp-gso")));
@@ -36,7 +36,7 @@ fn a_switch_takes_effect_at_once_and_is_kept_while_the_coordinator_is_away() {
     let shown = coordinator.ctl_json(&["node", "offloads", "--off", "udp-gso"]).unwrap();
     assert_eq!(shown["everywhere"], json!(["udp-gso"]));
     coordinator.ctl_json(&["node", "offloads", "--off", "udp-gro", "--node", "db"]).unwrap();
-    until("both have heard what concerns them", Duration::from_secs(10), || {
+    until("both have heard what concerns them", SOON, || {
         [&web, &db].iter().all(|node| state(node, "udp-gso") == "off_by_coordinator")
             && state(&db, "udp-gro") == "off_by_coordinator"
     });

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::{Node, until};
+use bulkhead_tests::{Node, SOON, until};
 
 use crate::mesh::{Mesh, POLICY};
 
@@ -130,9 +130,7 @@ fn rollback_restores_what_was_permitted() {
     mesh.coordinator.apply(&without_web_to_db()).unwrap();
     assert!(connect(&mesh.web, address).is_err());
     mesh.coordinator.ctl(&["policy", "rollback", &good, "--yes"]).unwrap().success().unwrap();
-    until("the old policy is in force again", Duration::from_secs(10), || {
-        connect(&mesh.web, address).is_ok()
-    });
+    until("the old policy is in force again", SOON, || connect(&mesh.web, address).is_ok());
     let history = mesh.coordinator.ctl_json(&["policy", "history"]).unwrap();
     assert_eq!(history["entries"].as_array().unwrap().len(), 3);
 }
@@ -142,8 +140,6 @@ fn an_empty_policy_permits_nobody() {
     let mesh = Mesh::start();
     mesh.coordinator.apply("version = 1\n").unwrap();
     for node in [&mesh.web, &mesh.db, &mesh.metrics] {
-        until(&format!("{} has no peers", node.name), Duration::from_secs(10), || {
-            node.peers().is_ok_and(|p| p.is_empty())
-        });
+        until(&format!("{} has no peers", node.name), SOON, || node.peers().is_ok_and(|p| p.is_empty()));
     }
 }

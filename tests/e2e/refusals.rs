@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bulkhead_tests::{Coordinator, Lab, Node, Output, Process, process, program, until};
+use bulkhead_tests::{Coordinator, Lab, Node, Output, Process, SOON, process, program, until};
 
 use crate::mesh::{Mesh, POLICY};
 
@@ -126,7 +126,7 @@ fn cutting_ones_own_way_through_the_overlay_is_refused_unless_told_otherwise() {
     let underlay = coordinator.host.v4.to_string();
     assert!(text.contains(&underlay));
     std::fs::write(&session, text.replace(&underlay, &hub.v4(&coordinator))).unwrap();
-    until("the API answers through the overlay", Duration::from_secs(10), || ctl(&["whoami"]).ok());
+    until("the API answers through the overlay", SOON, || ctl(&["whoami"]).ok());
 
     let apply = |text: &str, more: &[&str]| {
         let folder = coordinator.write_policy(text).unwrap().to_string_lossy().into_owned();
@@ -148,10 +148,10 @@ fn cutting_ones_own_way_through_the_overlay_is_refused_unless_told_otherwise() {
 
     // Told to, it cuts the way: the answer may be lost with it, the policy is in force.
     let _ = apply(WITHOUT_WAY, &["--allow-lockout"]);
-    until("the way is cut", Duration::from_secs(10), || {
+    until("the way is cut", SOON, || {
         coordinator.ctl_json(&["policy", "show"]).unwrap()["sources"]["main.toml"] == WITHOUT_WAY
     });
-    assert!(!ctl(&["whoami"]).ok(), "locked out, as one wished");
+    until("locked out, as one wished", SOON, || !ctl(&["whoami"]).ok());
     coordinator.apply(WITH_WAY).unwrap();
-    until("the way is open again", Duration::from_secs(10), || ctl(&["whoami"]).ok());
+    until("the way is open again", SOON, || ctl(&["whoami"]).ok());
 }

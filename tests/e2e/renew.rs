@@ -16,7 +16,7 @@ use crate::policy::{connect, echo_server, exchange};
 const LIFETIME: &str = "60s";
 
 /// For a test that waits for the end.
-const SHORT_LIFETIME: &str = "20s";
+const SHORT_LIFETIME: &str = "30s";
 
 fn serial(node: &Node) -> String {
     node.json(&["cert", "show"]).unwrap()["serial"].as_str().unwrap().to_owned()
@@ -90,7 +90,7 @@ fn an_outage_longer_than_the_certificates_costs_no_enrolment() {
     let mut stream = connect(&mesh.web, address).unwrap();
     exchange(&mut stream).unwrap();
     mesh.coordinator.kill();
-    until("the connection ends at certificate expiry", Duration::from_secs(60), || {
+    until("the connection ends at certificate expiry", Duration::from_secs(120), || {
         exchange(&mut stream).is_err()
     });
     // A node that starts again in the outage is no worse off.
@@ -98,12 +98,14 @@ fn an_outage_longer_than_the_certificates_costs_no_enrolment() {
     mesh.web.start().unwrap();
     for node in [&mesh.web, &mesh.db] {
         // Whichever ended first ended the connection; an ended certificate is shown with an exit code.
-        until("the certificate has ended", Duration::from_secs(60), || node.json(&["cert", "show"]).is_err());
+        until("the certificate has ended", Duration::from_secs(120), || {
+            node.json(&["cert", "show"]).is_err()
+        });
     }
     assert!(connect(&mesh.web, address).is_err());
 
     mesh.coordinator.serve().unwrap();
-    until("the pair talks again", Duration::from_secs(60), || {
+    until("the pair talks again", Duration::from_secs(120), || {
         connect(&mesh.web, address).is_ok_and(|mut stream| exchange(&mut stream).is_ok())
     });
     // Valid again, under the names they had.

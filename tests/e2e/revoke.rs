@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bulkhead_tests::{Node, until};
+use bulkhead_tests::{Node, SOON, until};
 
 use crate::mesh::Mesh;
 
@@ -105,7 +105,7 @@ fn nothing_sent_after_the_last_receipt_arrives_in_100_revocations() {
             receipts.iter().map(|r| u128::from(r["arrived_ms"].as_u64().unwrap())).max().unwrap();
         // Keep sending for a while after the receipt, then look at what got through.
         let after = Instant::now() + Duration::from_millis(200);
-        until("packets were sent after the receipt", Duration::from_secs(5), || Instant::now() > after);
+        until("packets were sent after the receipt", SOON, || Instant::now() > after);
         let (number, sent) = stream.finish();
         assert!(
             sent <= last_receipt,

@@ -6,30 +6,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use bulkhead_tests::{Coordinator, Lab, Node, until};
+use bulkhead_tests::stored::{Stored, stored};
+use bulkhead_tests::{Coordinator, Lab, Node, SOON, until};
 
 use crate::mesh::{Mesh, POLICY};
-
-fn modes(folder: &Path, found: &mut Vec<(String, u32)>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
-        let meta = entry.metadata().unwrap();
-        found.push((entry.path().display().to_string(), meta.permissions().mode() & 0o777));
-        if meta.is_dir() {
-            modes(&entry.path(), found);
-        }
-    }
-}
 
 #[test]
 fn e4_nothing_in_a_state_directory_is_for_others() {
     let mesh = Mesh::start();
     for folder in [mesh.coordinator.state(), mesh.web.state()] {
-        let mut found = Vec::new();
-        modes(&folder, &mut found);
+        let found = stored(&folder);
         assert!(found.len() > 4, "{found:?}");
-        for (path, mode) in found {
-            assert_eq!(mode & 0o077, 0, "{path} has mode {mode:o}");
+        for Stored { path, mode, .. } in found {
+            assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
         }
     }
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -88,7 +77,7 @@ fn e5_no_secret_appears_in_a_log_at_trace() {
     web.wait_connected();
     let db = Node::enrol(&lab, &coordinator, "db", &["role=db"]).unwrap();
     coordinator.apply(POLICY).unwrap();
-    until("web knows db", Duration::from_secs(10), || web.peers().is_ok_and(|p| p == ["db"]));
+    until("web knows db", SOON, || web.peers().is_ok_and(|p| p == ["db"]));
     let _ = web.host.run("ping", &["-c3", "-i0.2", &db.v4().to_string()]).unwrap();
 
     let bootstrap = std::fs::read_to_string(coordinator.state().join("bootstrap-token")).unwrap();
@@ -159,8 +148,9 @@ fn a11_garbage_at_every_port_harms_nobody() {
         .unwrap();
     assert!(mesh.web.process().running() && mesh.coordinator.process().running());
     mesh.coordinator.ctl(&["node", "list"]).unwrap().success().unwrap();
-    let ping = mesh.web.host.run("ping", &["-c1", "-W3", &mesh.db.v4().to_string()]).unwrap();
-    assert!(ping.ok(), "{ping:?}");
+    until("traffic goes on", SOON, || {
+        mesh.web.host.run("ping", &["-c1", "-W3", &mesh.db.v4().to_string()]).unwrap().ok()
+    });
     // Local sockets too.
     for socket in [mesh.web.socket(), mesh.coordinator.socket()] {
         for bytes in &strings {

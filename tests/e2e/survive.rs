@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::until;
+use bulkhead_tests::{SOON, until};
 
 use crate::mesh::Mesh;
 use crate::policy::{connect, echo_server, exchange};
@@ -28,7 +28,7 @@ fn nodes_go_on_and_restart_without_a_coordinator() {
     }
     let up = Instant::now();
     let mut again = None;
-    until("permitted pairs talk again from the cached state", Duration::from_secs(5), || {
+    until("permitted pairs talk again from the cached state", SOON, || {
         again = connect(&mesh.web, address).ok();
         again.is_some()
     });
@@ -45,7 +45,7 @@ fn nodes_go_on_and_restart_without_a_coordinator() {
     }
     // Converged: a change made now reaches everyone.
     mesh.coordinator.apply("version = 1\n").unwrap();
-    until("the change is in force", Duration::from_secs(10), || connect(&mesh.web, address).is_err());
+    until("the change is in force", SOON, || connect(&mesh.web, address).is_err());
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn e9_a_killed_daemon_leaves_nothing_that_its_next_start_does_not_repair() {
     for _ in 0..3 {
         mesh.web.kill();
         mesh.web.start().unwrap();
-        until("web talks again", Duration::from_secs(10), || connect(&mesh.web, address).is_ok());
+        until("web talks again", SOON, || connect(&mesh.web, address).is_ok());
     }
     let links = mesh.web.host.ip(&["-o", "link"]).unwrap();
     assert_eq!(links.matches("bulkhead0").count(), 1, "{links}");
@@ -86,8 +86,6 @@ fn leave_removes_the_node_everywhere_and_its_state() {
     let mut mesh = Mesh::start();
     mesh.web.cli(&["leave", "--yes"]).unwrap().success().unwrap();
     assert!(!mesh.web.state().join("identity.key").exists());
-    until("the daemon ends", Duration::from_secs(10), || !mesh.web.process().running());
-    until("db forgets it", Duration::from_secs(10), || {
-        mesh.db.peers().is_ok_and(|p| !p.contains(&"web".to_owned()))
-    });
+    until("the daemon ends", SOON, || !mesh.web.process().running());
+    until("db forgets it", SOON, || mesh.db.peers().is_ok_and(|p| !p.contains(&"web".to_owned())));
 }

@@ -56,6 +56,7 @@ const screen = given.phone
 const browser = await chromium.launchPersistentContext(join(given.home, 'profile'), {
   ...screen,
   executablePath: given.browser,
+  timeout: limit,
   javaScriptEnabled: !given['no-script'],
   env: { ...process.env, HOME: given.home, XDG_CONFIG_HOME: join(given.home, '.config') },
 });

@@ -10,6 +10,7 @@ pub mod namespace;
 pub mod node;
 pub mod person;
 pub mod process;
+pub mod stored;
 pub mod targets;
 pub mod wait;
 pub mod web_ca;
@@ -21,7 +22,8 @@ pub use namespace::Namespace;
 pub use node::Node;
 pub use person::Person;
 pub use process::{Output, Process};
-pub use wait::{until, until_some};
+pub use stored::stored;
+pub use wait::{SOON, until, until_some};
 pub use web_ca::WebCa;
 
 use std::path::PathBuf;

@@ -2,8 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at.
+/// For what happens by itself in a moment. The machines that tests run on are shared, and may stand still for a while.
+pub const SOON: Duration = Duration::from_secs(60);
+/// Between two looks at a condition, while it may hold any moment.
 const POLL: Duration = Duration::from_millis(20);
+/// And when it has not for this long: a look may start a program, and the tests beside this one want to go on.
+const LATER: Duration = Duration::from_secs(2);
+const SLOW_POLL: Duration = Duration::from_millis(150);
 
 /// Waits until `condition` holds, or panics naming `what` after `limit`.
 ///
@@ -18,12 +23,13 @@ pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
 /// # Panics
 /// When the deadline passes.
 pub fn until_some<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + limit;
+    let started = Instant::now();
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        std::thread::park_timeout(POLL);
+        let waited = started.elapsed();
+        assert!(waited < limit, "not within {limit:?}: {what}");
+        std::thread::park_timeout(if waited < LATER { POLL } else { SLOW_POLL });
     }
 }

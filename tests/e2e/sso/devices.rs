@@ -27,6 +27,8 @@ fn d7_who_confirms_at_the_providers_page_waits_for_an_administrator() {
     assert_eq!(pending["nodes"][0]["owner"]["seen"], false, "{pending}");
     company.coordinator.ctl(&["node", "approve", "server"]).unwrap().success().unwrap();
     ends_well(&mut joining.up);
+    // However long the pauses between its questions: each came by a connection that was still there.
+    assert!(event(&joining.up, "unreachable").is_none(), "{}", joining.up.log());
     assert_eq!(company.labels("server"), json!({ "site": "hq", "team": "eng" }));
     // The refresh token of the device flow is as good as the browser's.
     company.idp.put_user("ada", &["staff"]).unwrap();

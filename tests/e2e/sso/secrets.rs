@@ -1,24 +1,10 @@
 //! S3, S4, E5: what people, administrators and workloads sign in with is in no log at TRACE, and nothing that would open
 //! anything is in the coordinator's store.
 
-use std::path::Path;
-
-use bulkhead_tests::{Idp, process, until};
+use bulkhead_tests::{Idp, process, stored, until};
 use serde_json::Value;
 
 use super::{AUDIENCE, Company, SOON, asks, ctl, ends_well, logs_in, sign_in, text};
-
-/// Every file under `folder`, with its content.
-fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, found);
-        } else if path.is_file() {
-            found.push((path.display().to_string(), std::fs::read(&path).unwrap()));
-        }
-    }
-}
 
 #[test]
 fn s3_s4_no_secret_of_a_sign_in_is_in_a_log_or_in_the_store() {
@@ -65,7 +51,8 @@ fn s3_s4_no_secret_of_a_sign_in_is_in_a_log_or_in_the_store() {
         coordinators.contains("TRACE") || coordinators.contains("DEBUG"),
         "the log is verbose enough to prove something"
     );
-    files(&company.coordinator.state(), &mut found);
+    let kept = stored(&company.coordinator.state());
+    found.extend(kept.into_iter().filter_map(|one| Some((one.path.display().to_string(), one.bytes?))));
     assert!(found.len() > 10, "{}", found.len());
     let decoded = |secret: &str| data_encoding::BASE64URL_NOPAD.decode(secret.as_bytes()).unwrap_or_default();
     for (what, secret) in &secrets {
