@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// How long we wait for the person: as long as the sign-in here lasts, and time to end it.
 const SIGN_IN_WINDOW: Duration = Duration::from_secs(SIGN_IN_WINDOW_SECS - 15);
-/// How long a place is taken after a provider could not be asked.
+/// How long a place is taken after a provider could not be asked, or answered what cannot be shown.
 const REST: Duration = Duration::from_secs(60);
 /// Device flows at a time.
 pub(crate) const MAX_DEVICE_FLOWS: usize = 64;

@@ -102,7 +102,7 @@ pub(crate) type Reply = oneshot::Sender<Result<(), AskError>>;
 pub(crate) enum Request {
     /// Renew the certificate now. Answered when the new one is in force.
     Renew(Reply),
-    /// Take up a certificate that came past the link. Answered when it is in force.
+    /// Take up a certificate that came past the link. Answered when it is in force, or a newer one.
     TakeCertificate(Chain, Reply),
     /// Tell the coordinator to forget us, wipe the state directory, remove leak-stop routes, and end.
     Leave {

@@ -20,7 +20,7 @@ use hyper::StatusCode;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zeroize::Zeroize as _;
 
 const PATH_SIGN_IN: &str = "/enrol/v1/signin";
@@ -177,6 +177,8 @@ struct Waiting {
     kept: KeptSignIn,
     talk: Talk,
     pause: Duration,
+    /// The last answer.
+    heard: Instant,
 }
 
 /// Whether anybody can be asked at the moment.
@@ -187,6 +189,10 @@ enum Talk {
 }
 
 impl Waiting {
+    fn with(kept: KeptSignIn, talk: Talk) -> Self {
+        Self { kept, talk, pause: Duration::ZERO, heard: Instant::now() }
+    }
+
     async fn begin(store: &Store, entry: Entry, wish: Wish) -> Result<Self, EnrolError> {
         let joining = Joining::begin(&entry).await?;
         let waiting = Self::ask(entry, joining, wish).await?;
@@ -199,13 +205,16 @@ impl Waiting {
     fn kept(store: &Store, entry: Option<&Entry>) -> Result<Option<Self>, EnrolError> {
         let meant = |kept: &KeptSignIn| entry.is_none_or(|entry| entry.trust == kept.entry.trust);
         let Some(mut kept) = store.sign_in()?.filter(meant) else { return Ok(None) };
-        if let Some(entry) = entry {
-            // They may have moved.
-            kept.entry.coordinators.clone_from(&entry.coordinators);
-        }
         match store.load_keys() {
             // At once the first time: it may have been confirmed long ago.
-            Ok(keys) => Ok(Some(Self { kept, talk: Talk::Off(Arc::new(keys)), pause: Duration::ZERO })),
+            Ok(keys) => {
+                if let Some(entry) = entry.filter(|entry| **entry != kept.entry) {
+                    // They have moved.
+                    kept.entry = entry.clone();
+                    store.keep_sign_in(&kept)?;
+                }
+                Ok(Some(Self::with(kept, Talk::Off(Arc::new(keys)))))
+            }
             Err(error @ LoadError::Dir(_)) => Err(error.into()),
             // Without the keys that were shown it is worth nothing.
             Err(_) => Ok(None),
@@ -240,7 +249,7 @@ impl Waiting {
         }
         let lives = Duration::from_secs(authorization.expires_in.min(SIGN_IN_WINDOW_SECS));
         let kept = KeptSignIn::new(entry, wish, authorization, wall().plus(lives));
-        let mut waiting = Self { kept, talk: Talk::On(Box::new(joining)), pause: Duration::ZERO };
+        let mut waiting = Self::with(kept, Talk::On(Box::new(joining)));
         waiting.pause = waiting.interval();
         Ok(waiting)
     }
@@ -281,9 +290,6 @@ impl Waiting {
         let (mut backoff, mut lost) = (Backoff::default(), false);
         loop {
             let pause = self.pause.min(*PAUSES.end()) + if lost { backoff.pause() } else { Duration::ZERO };
-            if pause > LONGEST_IDLE {
-                self.hang_up();
-            }
             tokio::time::sleep(pause).await;
             self.pause = self.pause.max(self.interval());
             let state = match self.poll().await {
@@ -347,12 +353,16 @@ impl Waiting {
     }
 
     async fn poll(&mut self) -> Result<PollState, EnrolError> {
+        if self.heard.elapsed() > LONGEST_IDLE {
+            self.hang_up();
+        }
         let mut body = Poll { device_code: self.kept.authorization.device_code.clone() };
         let answer = match self.joining().await {
             Ok(joining) => joining.call(PATH_POLL, &body).await,
             Err(error) => Err(error),
         };
         body.device_code.zeroize();
+        self.heard = Instant::now();
         answer
     }
 

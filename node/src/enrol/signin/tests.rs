@@ -52,7 +52,7 @@ async fn waiting(ends: Timestamp, says: Vec<(u16, Value)>) -> Waiting {
     let https = Https::over("coordinator", ours).await.unwrap();
     let reached = Reached { https, trust: Arc::new(Domain::new().trust(1)) };
     let joining = Joining { reached, keys: Arc::new(Person::new("web", 1).keys()) };
-    Waiting { kept: kept(0, ends), talk: Talk::On(Box::new(joining)), pause: Duration::ZERO }
+    Waiting::with(kept(0, ends), Talk::On(Box::new(joining)))
 }
 
 fn refused(code: &str) -> Value {
@@ -117,6 +117,7 @@ fn coordinators_may_move_and_may_not_be_others() {
     store.begin_sign_in(&Keys::generate().unwrap(), &kept(5, LONG_OVER)).unwrap();
     let mut entry = Entry { coordinators: vec!["192.0.2.2:8443".into()], trust: TrustHash([7; 32]) };
     assert_eq!(Waiting::kept(&store, Some(&entry)).unwrap().unwrap().kept.entry, entry);
+    assert_eq!(store.sign_in().unwrap().unwrap().entry, entry, "after a reboot, too");
     entry.trust = TrustHash([8; 32]);
     assert!(Waiting::kept(&store, Some(&entry)).unwrap().is_none());
 }
