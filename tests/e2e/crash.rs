@@ -113,16 +113,23 @@ fn s7_acknowledged_changes_survive_200_kills() {
     let policy = coordinator.write_policy(POLICY).unwrap().to_string_lossy().into_owned();
     let mut acknowledged = Acknowledged::default();
     for round in 0..KILLS {
-        let mut process = std::mem::replace(coordinator.process(), placeholder(&lab));
+        let process = std::mem::replace(coordinator.process(), placeholder(&lab));
         let steps = AtomicU32::new(0);
         std::thread::scope(|scope| {
+            // Ends with this scope, whatever happens here; and the writer with it.
+            let mut process = process;
             let writer = scope.spawn(|| {
                 let ended = acknowledged.write(&coordinator, &crowd, &policy, round, &steps);
                 assert!(ended.is_err(), "the writer goes on until the coordinator is gone");
             });
             // Somewhere inside the writer's commands, a different place each round.
-            until("the writer has come so far", SOON, || steps.load(Ordering::Relaxed) >= round % 6);
-            std::thread::park_timeout(Duration::from_millis(u64::from(round * 37 % 100)));
+            until("the writer has come so far", SOON, || {
+                assert!(!writer.is_finished(), "nobody has killed the coordinator yet");
+                steps.load(Ordering::Relaxed) >= round % 6
+            });
+            // The fourth, an enrolment, is the longest.
+            let longest = if round % 6 == 3 { 400 } else { 100 };
+            std::thread::park_timeout(Duration::from_millis(u64::from(round * 37 % longest)));
             assert!(process.running(), "round {round}:\n{}", process.log());
             process.kill();
             writer.join().unwrap();
@@ -178,7 +185,7 @@ fn s6_a_flipped_byte_stops_the_coordinator_with_file_and_offset() {
         bad[place] ^= 0x10;
         std::fs::write(&segment, &bad).unwrap();
         let mut process = coordinator.serve_without_waiting().unwrap();
-        until("the coordinator refuses to start", Duration::from_secs(20), || !process.running());
+        until("the coordinator refuses to start", SOON, || !process.running());
         assert!(process.log().contains("offset"), "{}", process.log());
         assert!(!coordinator.tool(&["journal", "verify"]).unwrap().ok());
     }

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bulkhead_tests::{Coordinator, Lab, Node, process, until};
+use bulkhead_tests::{Coordinator, Lab, Node, SOON, process, until};
 
 use crate::load::reaches;
 use crate::policy::{connect, echo_server, exchange};
@@ -29,7 +29,7 @@ const AHEAD: u64 = 40;
 /// Between the two moments at which something happens.
 const GAP: u64 = 16;
 /// A node looks at its windows four times a second; a busy machine may be late, but not by the gap.
-const SOON: Duration = Duration::from_secs(GAP - 1);
+const LATE: Duration = Duration::from_secs(GAP - 1);
 
 fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
@@ -38,7 +38,7 @@ fn wall() -> Duration {
 /// A moment as TOML writes it.
 fn moment(seconds: u64) -> String {
     let mut date = process::command("date", &["-u", "-d", &format!("@{seconds}"), "+%FT%TZ"]);
-    process::run(&mut date, SOON).unwrap().success().unwrap().trim().to_owned()
+    process::run(&mut date, LATE).unwrap().success().unwrap().trim().to_owned()
 }
 
 /// Half an hour of every day that begins at this minute since 1970, or ends there.
@@ -56,7 +56,7 @@ fn rule(port: u16, condition: &str) -> String {
 
 /// The client blocks in a read: the reset must come to it without its help, and not before `end`.
 fn is_cut(stream: &mut TcpStream, end: u64) {
-    let limit = Duration::from_secs(end) + SOON;
+    let limit = Duration::from_secs(end) + LATE;
     stream.set_read_timeout(Some(limit.saturating_sub(wall()))).unwrap();
     let ended = stream.read(&mut [0]).unwrap_err();
     assert_eq!(ended.kind(), ErrorKind::ConnectionReset, "{ended}");
@@ -102,11 +102,11 @@ fn hours_and_until_begin_and_end_without_a_coordinator() {
 
     is_cut(&mut expiring, edge);
     exchange(&mut closing).expect("the end of one rule is nothing to another");
-    until("a rule begins at its not_before", SOON, || reaches(&web, at(STARTS)));
+    until("a rule begins at its not_before", LATE, || reaches(&web, at(STARTS)));
     assert!(!reaches(&web, at(EXPIRES)), "no new connection after the end");
 
     is_cut(&mut closing, turn);
-    until("a rule begins with its hours", SOON, || reaches(&web, at(OPENS)));
+    until("a rule begins with its hours", LATE, || reaches(&web, at(OPENS)));
     assert!(wall() >= Duration::from_secs(turn));
     assert!(!reaches(&web, at(CLOSES)), "no new connection out of hours");
     assert!(!reaches(&web, at(ELSEWHERE)), "the zone's clock decides");
@@ -116,9 +116,7 @@ fn hours_and_until_begin_and_end_without_a_coordinator() {
     let before = db.v4();
     db.kill();
     db.start().unwrap();
-    until("what has begun is open after a restart", Duration::from_secs(20), || {
-        reaches(&web, (before, OPENS))
-    });
+    until("what has begun is open after a restart", SOON, || reaches(&web, (before, OPENS)));
     assert!(
         !reaches(&web, (before, CLOSES)) && !reaches(&web, (before, EXPIRES)),
         "what has ended stays ended"

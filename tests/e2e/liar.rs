@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bulkhead_acl::{Bundle, RuleSet};
 use bulkhead_identity::{
-    Claims, Generation, IdentityKey, Issuer, Labels, OverlayAddrs, Role, SpiffeId, Timestamp, Trust,
-    TrustDomain, TunnelKey, certificate::Serial,
+    Challenge, ChallengeKey, Claims, Generation, IdentityKey, Issuer, Labels, OverlayAddrs, Role, SpiffeId,
+    Timestamp, Trust, TrustDomain, TunnelKey, certificate::Serial,
 };
 use bulkhead_protocol::control::{Endpoint, MapUpdate, ToCoordinator, ToNode};
 use bulkhead_protocol::offload::Offloads;
@@ -192,6 +192,10 @@ pub(crate) fn play(
         let (protocol, offloads_off) = (PROTOCOL_VERSION, Offloads::NONE);
         let welcome = ToNode::Welcome { protocol, wall: wall(), observed, offloads_off, session_until: None };
         send.write_all(&frame::encode(&welcome).unwrap()).await.unwrap();
+        // Whoever answers this proves to have the keys, to somebody of whom nothing was asked.
+        let (challenge, key) = (Challenge([3; 32]), ChallengeKey([9; 32]));
+        let unasked = ToNode::RenewChallenge { challenge, key };
+        send.write_all(&frame::encode(&unasked).unwrap()).await.unwrap();
         for (what, lie) in lies {
             let lying_map = if let ToNode::Map(MapUpdate::Snapshot { sequence, .. }) = &lie {
                 Some(*sequence)
@@ -210,6 +214,7 @@ pub(crate) fn play(
                             break;
                         }
                     }
+                    Some(ToCoordinator::RenewFinish { .. }) => panic!("it answers a challenge unasked"),
                     Some(_) => {}
                     None => panic!("the node hung up at: {what}"),
                 }

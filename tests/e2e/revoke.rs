@@ -84,12 +84,12 @@ fn nothing_sent_after_the_last_receipt_arrives_in_100_revocations() {
     for round in 0..ROUNDS {
         let name = format!("victim-{round}");
         let mut victim = Node::enrol(&mesh.lab, &mesh.coordinator, &name, &["role=web"]).unwrap();
-        until("the victim may talk to db", Duration::from_secs(20), || {
+        until("the victim may talk to db", SOON, || {
             victim.peers().is_ok_and(|p| p.iter().any(|p| p == "db"))
                 && mesh.db.peers().is_ok_and(|p| p.contains(&name))
         });
         let stream = Stream::start(&victim, &mesh.db);
-        until("the stream flows", Duration::from_secs(20), || stream.last_heard.load(Ordering::Relaxed) > 50);
+        until("the stream flows", SOON, || stream.last_heard.load(Ordering::Relaxed) > 50);
         let status = mesh
             .coordinator
             .ctl_json(&["node", "revoke", &name, "--reason", "drill", "--wait", "--yes"])

@@ -159,8 +159,6 @@ fn a11_garbage_at_every_port_harms_nobody() {
         }
     }
     // Both close what they do not understand; a full table of connections empties by itself.
-    until("the node still answers", Duration::from_secs(20), || mesh.web.cli(&["status"]).unwrap().ok());
-    until("the coordinator still answers", Duration::from_secs(20), || {
-        mesh.coordinator.ctl(&["node", "list"]).unwrap().ok()
-    });
+    until("the node still answers", SOON, || mesh.web.cli(&["status"]).unwrap().ok());
+    until("the coordinator still answers", SOON, || mesh.coordinator.ctl(&["node", "list"]).unwrap().ok());
 }

@@ -114,7 +114,7 @@ fn curl_fetches_a_gigabyte_from_nginx_unharmed() {
     let mut nginx =
         Process::start(mesh.db.host.command("nginx").arg("-c").arg(&conf), &folder.join("nginx.log"))
             .unwrap();
-    until("nginx answers", Duration::from_secs(20), || {
+    until("nginx answers", SOON, || {
         mesh.db
             .host
             .run("curl", &["-sfo", "/dev/null", "-r", "0-0", "http://127.0.0.1/big"])

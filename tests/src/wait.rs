@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 pub const SOON: Duration = Duration::from_secs(60);
 /// Between two looks at a condition, while it may hold any moment.
 const POLL: Duration = Duration::from_millis(20);
-/// And when it has not for this long: a look may start a program, and the tests beside this one want to go on.
+/// After this it may take longer.
 const LATER: Duration = Duration::from_secs(2);
+/// Between two looks from then on: one may start a program, and the tests beside this one want to go on.
 const SLOW_POLL: Duration = Duration::from_millis(150);
 
 /// Waits until `condition` holds, or panics naming `what` after `limit`.

@@ -3,7 +3,7 @@
 use bulkhead_tests::{process, until};
 use serde_json::Value;
 
-use super::{Company, SOON, ctl, logs_in, sign_in, text};
+use super::{A_WHILE, Company, ctl, logs_in, sign_in, text};
 
 #[test]
 fn an_administrator_has_the_role_of_the_group_for_as_long_as_the_group() {
@@ -20,9 +20,9 @@ fn an_administrator_has_the_role_of_the_group_for_as_long_as_the_group() {
         asked.text
     );
     ops.press("Confirm").unwrap();
-    until("logged in", SOON, || !login.running());
+    until("logged in", A_WHILE, || !login.running());
 
-    let run = |args: &[&str]| process::run(&mut ctl(&company.lab, &office, args), SOON).unwrap();
+    let run = |args: &[&str]| process::run(&mut ctl(&company.lab, &office, args), A_WHILE).unwrap();
     let who = run(&["--json", "whoami"]).json().unwrap();
     assert_eq!(who["role"], "operator", "{who}");
     run(&["node", "list"]).success().unwrap();
@@ -33,12 +33,12 @@ fn an_administrator_has_the_role_of_the_group_for_as_long_as_the_group() {
 
     // Another group, another role; no group, no session.
     company.idp.put_user("ops", &["auditors"]).unwrap();
-    until("only looks on", SOON, || {
+    until("only looks on", A_WHILE, || {
         run(&["--json", "whoami"]).json().is_ok_and(|who| who["role"] == "viewer")
     });
     assert!(!run(&["token", "create"]).ok());
     company.idp.put_user("ops", &[]).unwrap();
-    until("is nobody", SOON, || !run(&["whoami"]).ok());
+    until("is nobody", A_WHILE, || !run(&["whoami"]).ok());
 }
 
 #[test]

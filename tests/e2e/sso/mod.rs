@@ -15,7 +15,7 @@ use bulkhead_tests::{Coordinator, Idp, Lab, Namespace, Node, Person, Process, We
 use serde_json::Value;
 
 /// What waits for the refresh of groups, every ten seconds, for a browser, or for a poll, at most every thirty.
-const SOON: Duration = Duration::from_secs(90);
+const A_WHILE: Duration = Duration::from_secs(90);
 /// What workloads name as their audience.
 const AUDIENCE: &str = "bulkhead-workloads";
 
@@ -178,7 +178,7 @@ fn logs_in(company: &Company, desk: &Namespace) -> (Process, Value) {
 }
 
 fn shown_code(asking: &mut Process) -> Value {
-    until_some("a code is shown", SOON, || {
+    until_some("a code is shown", A_WHILE, || {
         let shown = event(asking, "code");
         assert!(shown.is_some() || asking.running(), "{}", asking.log());
         shown
@@ -218,7 +218,7 @@ fn joined(company: &Company, user: &str, name: &str) -> Node {
 
 /// Waits for the end of `up`, which must be good.
 fn ends_well(up: &mut Process) {
-    bulkhead_tests::until("`up` is done", SOON, || !up.running());
+    bulkhead_tests::until("`up` is done", A_WHILE, || !up.running());
     assert!(event(up, "done").is_some(), "{}", up.log());
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bulkhead_tests::{Node, until};
 use serde_json::json;
 
-use super::{Company, SOON, again, asks, ends_well, event, joined, sign_in, text};
+use super::{A_WHILE, Company, again, asks, ends_well, event, joined, sign_in, text};
 use crate::load::reaches;
 use crate::policy::echo_server;
 
@@ -42,17 +42,17 @@ fn a_group_that_is_taken_away_takes_its_label_and_its_tunnel_along() {
     assert_eq!(company.labels("laptop"), json!({ "site": "hq", "team": "eng" }));
     let mut laptop = joining.node;
     laptop.start().unwrap();
-    until("the laptop reaches the database", SOON, || reaches(&laptop, at));
+    until("the laptop reaches the database", A_WHILE, || reaches(&laptop, at));
 
     company.idp.put_user("ada", &["staff"]).unwrap();
-    until("the tunnel is down", SOON, || laptop.peers().is_ok_and(|peers| peers.is_empty()));
+    until("the tunnel is down", A_WHILE, || laptop.peers().is_ok_and(|peers| peers.is_empty()));
     assert!(!reaches(&laptop, at));
     assert_eq!(company.labels("laptop"), json!({ "site": "hq" }));
     let certificate = laptop.json(&["cert", "show"]).unwrap().to_string();
     assert!(certificate.contains("hq") && !certificate.contains("eng"), "{certificate}");
 
     company.idp.put_user("ada", &["staff", "engineering"]).unwrap();
-    until("given back, it is up again", SOON, || reaches(&laptop, at));
+    until("given back, it is up again", A_WHILE, || reaches(&laptop, at));
 }
 
 #[test]
@@ -61,19 +61,19 @@ fn d14_a_user_who_is_disabled_is_not_renewed_and_stops_at_the_end_of_the_certifi
     company.idp.put_user("bob", &["engineering"]).unwrap();
     let (_db, at) = database(&company);
     let laptop = joined(&company, "bob", "laptop");
-    until("the laptop reaches the database", SOON, || reaches(&laptop, at));
+    until("the laptop reaches the database", A_WHILE, || reaches(&laptop, at));
     let ends =
         || company.coordinator.ctl_json(&["node", "show", "laptop"]).unwrap()["certificate_expires"].clone();
     let long = ends();
     company.idp.put_user("bob", &["short"]).unwrap();
-    until("its certificate is one of twenty seconds", SOON, || ends() != long);
+    until("its certificate is one of twenty seconds", A_WHILE, || ends() != long);
     let first = ends();
-    until("that is renewed", SOON, || ends() != first);
+    until("that is renewed", A_WHILE, || ends() != first);
 
     company.idp.disable("bob").unwrap();
-    until("the coordinator knows", SOON, || !company.journal("person_denied").is_empty());
+    until("the coordinator knows", A_WHILE, || !company.journal("person_denied").is_empty());
     let last = ends();
-    until("its certificate has ended", SOON, || laptop.cli(&["cert", "show"]).unwrap().code == DENIED);
+    until("its certificate has ended", A_WHILE, || laptop.cli(&["cert", "show"]).unwrap().code == DENIED);
     assert!(!reaches(&laptop, at), "nobody talks to it any more");
     assert_eq!(ends(), last, "it was not renewed");
     let status = laptop.cli(&["status"]).unwrap();
@@ -86,7 +86,7 @@ fn d14_a_user_who_is_disabled_is_not_renewed_and_stops_at_the_end_of_the_certifi
     sign_in(&company, &mut bob, "bob", &joining.code);
     bob.press("Confirm").unwrap();
     ends_well(&mut joining.up);
-    until("the laptop reaches the database again", SOON, || reaches(&joining.node, at));
+    until("the laptop reaches the database again", A_WHILE, || reaches(&joining.node, at));
 }
 
 #[test]
@@ -95,14 +95,14 @@ fn d14_a_revoked_machine_stops_at_once() {
     company.idp.put_user("bob", &["engineering"]).unwrap();
     let (db, at) = database(&company);
     let laptop = joined(&company, "bob", "laptop");
-    until("the laptop reaches the database", SOON, || reaches(&laptop, at));
+    until("the laptop reaches the database", A_WHILE, || reaches(&laptop, at));
     company
         .coordinator
         .ctl(&["node", "revoke", "laptop", "--reason", "lost", "--yes"])
         .unwrap()
         .success()
         .unwrap();
-    until("the database has no peer", SOON, || db.peers().is_ok_and(|peers| peers.is_empty()));
+    until("the database has no peer", A_WHILE, || db.peers().is_ok_and(|peers| peers.is_empty()));
     assert!(!reaches(&laptop, at));
 }
 
@@ -113,7 +113,7 @@ fn d10_another_person_at_the_same_machine_keeps_no_label() {
     company.idp.put_user("eve", &["staff"]).unwrap();
     let (_db, at) = database(&company);
     let laptop = joined(&company, "ada", "laptop");
-    until("ada's laptop reaches the database", SOON, || reaches(&laptop, at));
+    until("ada's laptop reaches the database", A_WHILE, || reaches(&laptop, at));
     let mut joining = again(laptop, &[]);
     let mut eve = company.person("eve", &[]);
     sign_in(&company, &mut eve, "eve", &joining.code);
@@ -122,7 +122,7 @@ fn d10_another_person_at_the_same_machine_keeps_no_label() {
     eve.press("Confirm").unwrap();
     ends_well(&mut joining.up);
     assert_eq!(company.labels("laptop"), json!({ "site": "hq" }));
-    until("the tunnel is down", SOON, || joining.node.peers().is_ok_and(|peers| peers.is_empty()));
+    until("the tunnel is down", A_WHILE, || joining.node.peers().is_ok_and(|peers| peers.is_empty()));
     assert!(!reaches(&joining.node, at));
 }
 
@@ -150,7 +150,7 @@ fn d7_whoever_sees_another_code_says_so_and_the_machine_is_told() {
     sign_in(&company, &mut ada, "ada", &joining.code);
     ada.expect("If you confirm").unwrap();
     ada.press("Refuse").unwrap();
-    until("the machine is told", SOON, || !joining.up.running());
+    until("the machine is told", A_WHILE, || !joining.up.running());
     assert!(event(&joining.up, "done").is_none());
     assert!(joining.up.log().contains("refused"), "{}", joining.up.log());
     // The link is of no more use.
@@ -174,7 +174,7 @@ fn a_node_that_waits_for_an_administrator_has_no_certificate_and_no_peers() {
         kim.expect("If you confirm").unwrap();
         kim.press("Confirm").unwrap();
         kim.expect("administrator").unwrap();
-        until("the machine knows", SOON, || event(&joining.up, "approval").is_some());
+        until("the machine knows", A_WHILE, || event(&joining.up, "approval").is_some());
         joining
     };
     let (mut wanted, mut unwanted) = (waits("wanted"), waits("unwanted"));
@@ -193,8 +193,8 @@ fn a_node_that_waits_for_an_administrator_has_no_certificate_and_no_peers() {
         .unwrap();
     ends_well(&mut wanted.up);
     wanted.node.start().unwrap();
-    until("it is a node", SOON, || db.peers().is_ok_and(|peers| peers == ["wanted"]));
-    until("the other is told", SOON, || !unwanted.up.running());
+    until("it is a node", A_WHILE, || db.peers().is_ok_and(|peers| peers == ["wanted"]));
+    until("the other is told", A_WHILE, || !unwanted.up.running());
     assert!(unwanted.up.log().contains("who is that"), "{}", unwanted.up.log());
 }
 
@@ -207,7 +207,7 @@ fn a_machine_that_waits_goes_on_after_a_reboot() {
     sign_in(&company, &mut kim, "kim", &joining.code);
     kim.press("Confirm").unwrap();
     kim.expect("administrator").unwrap();
-    until("the machine knows", SOON, || event(&joining.up, "approval").is_some());
+    until("the machine knows", A_WHILE, || event(&joining.up, "approval").is_some());
     joining.up.kill();
     company.coordinator.ctl(&["node", "approve", "kiosk"]).unwrap().success().unwrap();
     let mut node = joining.node;

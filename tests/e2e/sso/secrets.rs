@@ -4,7 +4,7 @@
 use bulkhead_tests::{Idp, process, stored, until};
 use serde_json::Value;
 
-use super::{AUDIENCE, Company, SOON, asks, ctl, ends_well, logs_in, sign_in, text};
+use super::{A_WHILE, AUDIENCE, Company, asks, ctl, ends_well, logs_in, sign_in, text};
 
 #[test]
 fn s3_s4_no_secret_of_a_sign_in_is_in_a_log_or_in_the_store() {
@@ -29,8 +29,8 @@ fn s3_s4_no_secret_of_a_sign_in_is_in_a_log_or_in_the_store() {
     ops.press("Sign in with acme").unwrap();
     ops.press("Allow").unwrap();
     ops.press("Confirm").unwrap();
-    until("logged in", SOON, || !login.running());
-    process::run(&mut ctl(&company.lab, &office, &["whoami"]), SOON).unwrap().success().unwrap();
+    until("logged in", A_WHILE, || !login.running());
+    process::run(&mut ctl(&company.lab, &office, &["whoami"]), A_WHILE).unwrap().success().unwrap();
     let session = company.lab.folder().join(format!("{}.session", office.v4));
     let session: Value = serde_json::from_slice(&std::fs::read(session).unwrap()).unwrap();
     secrets.push(("the administrator's key", text(&session["key"]).to_owned()));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bulkhead_tests::{Idp, Node, process, until};
 use serde_json::{Value, json};
 
-use super::{AUDIENCE, Company, SOON};
+use super::{A_WHILE, AUDIENCE, Company};
 
 fn token_file(company: &Company, name: &str, token: &str) -> PathBuf {
     let path = company.lab.folder().join(format!("{name}.jwt"));
@@ -20,7 +20,7 @@ pub(super) fn join(company: &Company, name: &str, token: &str) -> (Node, process
     let (invitation, token) = (invitation.to_string_lossy(), token.to_string_lossy());
     let up =
         ["up", "--enrol-only", "--name", name, "--identity-token-file", &token, "--invitation", &invitation];
-    let output = process::run(&mut node.command(&up), SOON).unwrap();
+    let output = process::run(&mut node.command(&up), A_WHILE).unwrap();
     (node, output)
 }
 
@@ -40,7 +40,7 @@ fn a_workload_joins_by_its_platforms_token_and_claims_become_labels() {
     node.start().unwrap();
     node.wait_connected();
     // A token is in no log, of whichever side.
-    until("the log has the enrolment", SOON, || company.coordinator.log().contains("runner"));
+    until("the log has the enrolment", A_WHILE, || company.coordinator.log().contains("runner"));
     for log in [company.coordinator.log(), node.log()] {
         assert!(!log.contains(&token));
     }
